@@ -1,0 +1,41 @@
+# `make demo` upscales a sample with the bundled weights; `make test` runs every check.
+# Both make their own environment in .venv and need nothing but Python 3.10 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := demo-output
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.installed
+	@$(BIN)/dmsr upscale examples/cat_noisy.png -s 4 -o $(DEMO)/ --compare --overwrite
+	@echo "result:       $(DEMO)/cat_noisy_x4.png"
+	@echo "before/after: $(DEMO)/cat_noisy_x4_compare.png"
+
+test: $(VENV)/.installed-dev check
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# constraints.txt pins what was tested; pyproject.toml says what is allowed.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	@touch $@ $(VENV)/.installed
