@@ -1,0 +1,79 @@
+"""The few layers that extractor and restorer share, and how their weights start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RESIDUAL_START = 0.1
+"""The last conv of a residual branch starts this much smaller: deep stacks start near identity."""
+
+
+def conv3x3(inputs: int, outputs: int, gain: float = 1.0) -> nn.Conv2d:
+    """A 3x3 conv with bias and zero padding; He-normal weights times `gain`, bias 0."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    with torch.no_grad():
+        conv.weight.mul_(gain)
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type] # bias=True above
+    return conv
+
+
+class ResidualBlock(nn.Module):
+    """conv - ReLU - conv with an identity skip: (N, C, H, W) to the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels, gain=RESIDUAL_START)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add what the two convs find."""
+        residual: Tensor = self.conv2(torch.relu(self.conv1(features)))
+        return features + residual
+
+
+class ChannelAttention(nn.Module):
+    """RCAN's channel attention: global mean, bottleneck of two biased 1x1 convs, sigmoid gate."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
+        self.excite = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Weigh each channel of (N, C, H, W) by a gate in (0, 1)."""
+        mean = features.mean(dim=(2, 3), keepdim=True)
+        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
+        return features * gate
+
+
+class ResidualChannelAttentionBlock(nn.Module):
+    """conv - ReLU - conv - channel attention with an identity skip (RCAN's RCAB)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels)
+        self.conv2 = conv3x3(channels, channels, gain=RESIDUAL_START)
+        self.attention = ChannelAttention(channels, reduction)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the gated residual."""
+        residual: Tensor = self.attention(self.conv2(torch.relu(self.conv1(features))))
+        return features + residual
+
+
+class ResidualGroup(nn.Module):
+    """Several blocks, a tail conv, and a skip around them all."""
+
+    def __init__(self, channels: int, blocks: int, reduction: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            *(ResidualChannelAttentionBlock(channels, reduction) for _ in range(blocks))
+        )
+        self.tail = conv3x3(channels, channels, gain=RESIDUAL_START)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add what the blocks found."""
+        residual: Tensor = self.tail(self.blocks(features))
+        return features + residual
