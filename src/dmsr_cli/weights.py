@@ -1,0 +1,346 @@
+"""Weights: from a name or a file to a network, with nothing taken on trust.
+
+`weights.toml` lists the published models with their SHA-256. A weight file is a safetensors file
+whose header carries the configuration of the network under `dmsr_config`, so that it needs nothing
+beside it. Pickles are never opened. torch and the Hub library are imported on first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import reprlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmsr_cli import hub
+from dmsr_cli.config import DMSRConfig, from_mapping
+from dmsr_cli.errors import SettingsError, WeightsError
+from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.weights_table import ModelEntry as ModelEntry
+from dmsr_cli.weights_table import find_weights_table as find_weights_table
+from dmsr_cli.weights_table import read_weights_table as read_weights_table
+
+if TYPE_CHECKING:
+    import torch
+
+    from dmsr_cli.model import DMSR
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
+"""Weights that travel with the package, found before the Hub is asked."""
+
+MAX_HEADER_BYTES = 10 * 2**20
+"""A longer safetensors header is refused before any memory is set aside for it."""
+
+_PICKLE_SUFFIXES = {".pth", ".pt", ".ckpt", ".bin", ".pkl", ".pickle"}
+_ONLY_SAFETENSORS = "only safetensors files are loaded, because a pickle can run any code"
+_DTYPES = {"F16", "BF16", "F32"}
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """A weight file on this computer. `sha256` is what it must have, None if nobody said."""
+
+    name: str
+    path: Path
+    sha256: str | None
+
+
+def resolve_model(spec: str, scale: int | None = None) -> ResolvedWeights:
+    """Find the weight file that `spec` means, fetching it from the Hub if need be.
+
+    Args:
+        spec: a name of weights.toml ("dmsr-lite-x4"), a family of it ("dmsr-lite", with `scale`,
+            4 if None), a safetensors file, or "hf://owner/repo[/file][@revision]".
+        scale: the magnification that the model must have; None takes what the model has.
+
+    Raises:
+        SettingsError: the name is unknown, or the model is for another scale.
+        WeightsError: the file is missing, not safetensors, damaged, or cannot be fetched.
+    """
+    if spec.startswith(hub.HUB_PREFIX):
+        where = hub.parse_hub_address(spec)
+        _refuse_pickle_name(where.file or "", spec)
+        if where.file is None:
+            where = dataclasses.replace(where, file=hub.find_only_weights(where))
+        return _of_scale(ResolvedWeights(str(where), hub.download(where), None), scale)
+    table = {} if _looks_like_file(spec) else read_weights_table()
+    entry = table.get(spec) or table.get(f"{spec}-x{scale or 4}")
+    if entry is not None and scale in (None, entry.scale):
+        return ResolvedWeights(entry.name, fetch_weights(entry), entry.sha256)
+    if entry is not None:
+        sibling = f"{entry.family}-x{scale}"
+        other = f" or --model {sibling}" if sibling in table else ""
+        raise SettingsError(f"{entry.name} is a x{entry.scale} model; use -s {entry.scale}{other}")
+    # os.path.isfile says no, where Path.is_file raises for a name that is too long.
+    if _looks_like_file(spec) or os.path.isfile(spec):  # noqa: PTH113
+        path = Path(spec)
+        _refuse_pickle_name(path.name, spec)
+        return _of_scale(ResolvedWeights(display_name(path.name), path, None), scale)
+    raise SettingsError(_unknown_model(spec, scale, table))
+
+
+def _looks_like_file(spec: str) -> bool:
+    return Path(spec).suffix.lower() in {".safetensors", *_PICKLE_SUFFIXES}
+
+
+def _refuse_pickle_name(file: str, spec: str) -> None:
+    if Path(file).suffix.lower() in _PICKLE_SUFFIXES:
+        raise WeightsError(f"{display_name(spec)}: {_ONLY_SAFETENSORS}; convert it first")
+
+
+def _of_scale(weights: ResolvedWeights, scale: int | None) -> ResolvedWeights:
+    """The same, once its header says that it is a weight file of that scale."""
+    has = read_config(weights.path).scale
+    if scale not in (None, has):
+        raise SettingsError(f"{weights.name} is a x{has} model; use -s {has} or another --model")
+    return weights
+
+
+def _unknown_model(spec: str, scale: int | None, table: Mapping[str, ModelEntry]) -> str:
+    families = {entry.family for entry in table.values()}
+    if spec in families:
+        scales = sorted(entry.scale for entry in table.values() if entry.family == spec)
+        known = ", ".join(f"-s {has}" for has in scales)
+        return f"there is no x{scale or 4} model of {spec}; use {known}"
+    close = difflib.get_close_matches(spec, [*table, *sorted(families)], n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return (
+        f"unknown model {spec!r}; {hint}known are {', '.join(sorted(table)) or 'none'}, "
+        "a .safetensors file, or hf://owner/repo"
+    )
+
+
+def find_local_weights(entry: ModelEntry) -> Path | None:
+    """An intact copy of a published model on this computer, bundled or cached; else None."""
+    bundled = BUNDLED_FOLDER / entry.file
+    if bundled.is_file() and file_sha256(bundled) == entry.sha256:
+        return bundled
+    cached = hub.find_cached(_hub_file(entry))
+    return cached if cached is not None and file_sha256(cached) == entry.sha256 else None
+
+
+def fetch_weights(entry: ModelEntry) -> Path:
+    """The path of a published model with the SHA-256 that weights.toml demands.
+
+    A bundled file is taken first, then the Hub cache, then the Hub. No request is made if there
+    is an intact copy; a damaged copy in the cache is replaced.
+
+    Raises:
+        WeightsError: the file cannot be fetched, or what came has another SHA-256.
+    """
+    local = find_local_weights(entry)
+    if local is not None:
+        return local
+    where = _hub_file(entry)
+    path = hub.download(where, force=hub.find_cached(where) is not None)
+    _verify(path, entry.sha256, str(where), "try again later, or install the newest dmsr-cli")
+    return path
+
+
+def _hub_file(entry: ModelEntry) -> hub.HubFile:
+    return hub.HubFile(entry.repo, entry.file, entry.revision)
+
+
+def _verify(path: Path, sha256: str, name: str, advice: str) -> None:
+    found = file_sha256(path)
+    if found != sha256:
+        raise WeightsError(
+            f"{name} is damaged or was changed, and is not used: SHA-256 {found[:12]}... "
+            f"instead of {sha256[:12]}...; {advice}"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, 64 lower-case hexadecimal digits.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
+    return digest.hexdigest()
+
+
+def read_config(path: Path) -> DMSRConfig:
+    """The configuration of the network that a weight file is for, from its header alone.
+
+    Raises:
+        WeightsError: the file is missing, not safetensors, truncated, or not of this network.
+    """
+    return _config(path, _read_header(path))
+
+
+def load_weights(path: Path, sha256: str | None = None) -> DMSR:
+    """The network in a weight file: float32, on the CPU, in evaluation mode.
+
+    Args:
+        path: a safetensors file that `save_weights` wrote; float16, bfloat16 or float32.
+        sha256: what the file's SHA-256 must be; None to skip the check.
+
+    Raises:
+        WeightsError: as `read_config`, or the hash, a name, a shape or a type differs from what
+            the network has, or a value is not finite.
+    """
+    if sha256 is not None:
+        _verify(path, sha256, display_name(path), "delete the file and fetch it again")
+    header = _read_header(path)
+    config = _config(path, header)
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    model = _empty_model(path, config, header)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{display_name(path)} is damaged ({reason_of(error)}); fetch it again"
+        ) from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(
+                f"{display_name(path)}: {name} has values that are not finite; fetch it again"
+            )
+        tensors[name] = tensor.to(torch.float32, copy=True)  # leaves the mapped file
+    model.load_state_dict(tensors, assign=True)
+    return model.eval()
+
+
+def save_weights(
+    model: DMSR,
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network as a weight file, whole or not at all; equal weights give equal bytes.
+
+    Args:
+        model: the network; its state dict and its `config` are written.
+        path: the .safetensors file to write or to replace.
+        dtype: float16 (if None), bfloat16 or float32.
+        info: facts about the training, as JSON can hold them, kept under `dmsr_info`.
+
+    Raises:
+        WeightsError: a value is not finite, or becomes so in `dtype`.
+        DmsrError: the file cannot be written.
+    """
+    import torch
+    from safetensors.torch import save
+
+    dtype = dtype or torch.float16
+    tensors = {
+        name: tensor.detach().to("cpu", dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(
+                f"{name} is not finite as {dtype}; {display_name(path)} was not written"
+            )
+    metadata = {"format": "pt", "dmsr_config": json.dumps(dataclasses.asdict(model.config))}
+    if info is not None:
+        metadata["dmsr_info"] = json.dumps(info, sort_keys=True)
+    content = _with_sorted_metadata(save(tensors, metadata))
+    with atomic_write(path) as temporary_path:
+        temporary_path.write_bytes(content)
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """The same safetensors file with its metadata in order: the library writes it in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, which is JSON, with its tensors' places checked."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(9)
+            length = int.from_bytes(start[:8], "little")
+            if len(start) < 9 or start[8:] != b"{" or not 2 <= length <= MAX_HEADER_BYTES:
+                raise WeightsError(
+                    f"{display_name(path)} is not a safetensors file; {_ONLY_SAFETENSORS}"
+                )
+            text = start[8:] + file.read(length - 1)
+    except OSError as error:
+        raise WeightsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
+    if 8 + length > size:
+        raise WeightsError(f"{display_name(path)} is truncated; fetch it again")
+    try:
+        header = json.loads(text)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise WeightsError(f"{display_name(path)} has a damaged header; fetch it again") from None
+    if end != size:
+        raise WeightsError(f"{display_name(path)} is truncated or damaged; fetch it again")
+    return dict(header)
+
+
+def _config(path: Path, header: Mapping[str, Any]) -> DMSRConfig:
+    """The configuration in the header of `path`."""
+    try:
+        values = json.loads(header["__metadata__"]["dmsr_config"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise WeightsError(
+            f"{display_name(path)} is not a DMSR weight file: it has no valid dmsr_config"
+        )
+    try:
+        return from_mapping(DMSRConfig, values, display_name(path))
+    except SettingsError as error:
+        raise WeightsError(f"{error}; a newer dmsr-cli may be able to read it") from None
+
+
+def _empty_model(path: Path, config: DMSRConfig, header: Mapping[str, Any]) -> DMSR:
+    """The network without memory for its weights, once the header promises just those weights."""
+    import torch
+
+    from dmsr_cli.model import DMSR
+
+    shown = display_name(path)
+    found = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
+    # Even a network without memory takes time for each layer, so a wild config is refused first.
+    if config.groups * config.blocks > len(found):
+        raise WeightsError(f"{shown}: has fewer tensors than its config has blocks; fetch it again")
+    try:
+        with torch.device("meta"):
+            model = DMSR(config)
+    except (RuntimeError, ValueError) as error:
+        raise WeightsError(f"{shown}: its config makes no network ({reason_of(error)})") from None
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in found:
+            raise WeightsError(f"{shown}: the tensor {name} is missing; it is of another version")
+        if found[name].get("shape") != shape:
+            raise WeightsError(
+                f"{shown}: {name} has the shape {reprlib.repr(found[name].get('shape'))}, "
+                f"but its config needs {shape}"
+            )
+        if found[name].get("dtype") not in _DTYPES:
+            raise WeightsError(
+                f"{shown}: {name} is of type {reprlib.repr(found[name].get('dtype'))}; "
+                f"only {', '.join(sorted(_DTYPES))} are loaded"
+            )
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise WeightsError(f"{shown}: the network has no tensor {reprlib.repr(unknown[0])}")
+    return model
