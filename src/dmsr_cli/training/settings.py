@@ -1,0 +1,158 @@
+"""What a training run is made of: the recipe file and its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dmsr_cli.config import DMSRConfig, from_mapping, read_toml
+from dmsr_cli.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train. The defaults are the paper's where it says something (section 4.1)."""
+
+    minutes: float | None = None
+    """Budget of wall-clock time; the learning rate reaches zero when it ends."""
+    iterations: int | None = None
+    """Budget of optimizer steps; exactly one of the two budgets is given."""
+    batch: int = 32
+    """Patches for each step."""
+    patch: int = 48
+    """Side of a patch in LR pixels."""
+    learning_rate: float = 1e-4
+    """Peak of Adam's learning rate."""
+    deblur_rate: float = 0.004
+    """Factor on the learning rate of the meta conv and the last conv: their output is a sum over
+    thousands of products, and at the full rate one step throws the picture about."""
+    warmup: int = 500
+    """Iterations of linear rise before the cosine."""
+    gradient_clip: float = 1.0
+    """Largest norm of the gradient of extractor and of restorer, each; 0 switches it off."""
+    ema: float = 0.999
+    """Decay of the averaged weights that are validated and saved; 0 saves the raw ones."""
+    reconstruction_weight: float = 1.0
+    """Weight of equation 6."""
+    degradation_weight: float = 10.0
+    """Weight of equation 7; 0 leaves it out."""
+    consistency_weight: float = 1.0
+    """Weight of the first term of equation 8 (LR pictures); 0 leaves it out."""
+    kernel_consistency_weight: float = 1.0
+    """Weight of the other terms of equation 8 (noise map, kernel); 0 leaves them out."""
+    kernel_widths: tuple[float, ...] = (0.2, 3.0)
+    """Range of Gaussian kernel widths, in HR pixels."""
+    noise_levels: tuple[float, ...] = (0.0, 75.0)
+    """Range of noise levels, on the 0-255 scale."""
+    eight_bit: float = 0.5
+    """Share of LR patches that are clipped and rounded to 8 bits, as pictures in files are."""
+    seed: int = 0
+    """Source of all randomness: initial weights, patches, degradations."""
+    precision: str = "auto"
+    """fp32, fp16, bf16, or auto; losses and softmax are always fp32."""
+    compile: bool = True
+    """Compile the step with torch.compile; on CUDA only."""
+    validate_every: float = 3.0
+    """Minutes between validations (and checkpoints)."""
+    validation_crop: int = 256
+    """Validation pictures are cropped to this many HR pixels a side, from the centre."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(math.isfinite(x) for x in numbers if isinstance(x, float)):
+                raise SettingsError(f"{name} must be finite, not {value}")
+        if self.minutes is not None and self.iterations is not None:
+            raise SettingsError("give minutes or iterations, not both")
+        for name in ("minutes", "iterations", "batch", "patch", "learning_rate", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise SettingsError(f"{name} must be greater than 0, not {value}")
+        for name in (
+            *("warmup", "deblur_rate", "gradient_clip", "seed", "reconstruction_weight"),
+            *("degradation_weight", "consistency_weight", "kernel_consistency_weight"),
+        ):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} must not be negative: {getattr(self, name)}")
+        if self.seed >= 2**32:
+            raise SettingsError(f"seed must be less than 2^32, not {self.seed}")
+        if self.validation_crop < 32:
+            raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
+        for name in ("ema", "eight_bit"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
+        for name, low in (("kernel_widths", 0.05), ("noise_levels", 0.0)):
+            bounds = getattr(self, name)
+            if len(bounds) != 2 or not low <= bounds[0] <= bounds[1]:
+                raise SettingsError(
+                    f"{name} must be two numbers, the smaller first, from {low} up: not {bounds}"
+                )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network and how to train it: the two tables of a recipe file."""
+
+    model: DMSRConfig = field(default_factory=DMSRConfig)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+def read_recipe(name_or_path: str) -> Recipe:
+    """Read a shipped recipe ("lite", "full") or a TOML file with tables [model] and [training].
+
+    Raises:
+        SettingsError: no such recipe, or it has an unknown or impossible key.
+    """
+    shipped = resources.files("dmsr_cli") / "training" / "recipes"
+    path = Path(name_or_path)
+    if "/" not in name_or_path and not path.suffix:
+        names = sorted(item.name[:-5] for item in shipped.iterdir() if item.name[-5:] == ".toml")
+        if name_or_path not in names:
+            raise SettingsError(
+                f"unknown recipe {name_or_path!r}: use {', '.join(names)}, or a .toml file"
+            )
+        with resources.as_file(shipped / f"{name_or_path}.toml") as file:
+            return _recipe_from(read_toml(file), str(file))
+    return _recipe_from(read_toml(path), str(path))
+
+
+def _recipe_from(tables: dict[str, Any], where: str) -> Recipe:
+    unknown = sorted(set(tables) - {"model", "training"})
+    if unknown:
+        raise SettingsError(f"{where}: unknown table {unknown[0]!r}; known are model, training")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise SettingsError(f"{where}: {name} must be a table, not {table!r}")
+    return Recipe(
+        from_mapping(DMSRConfig, tables.get("model", {}), f"{where} [model]"),
+        from_mapping(TrainingSettings, tables.get("training", {}), f"{where} [training]"),
+    )
+
+
+def with_changes(recipe: Recipe, model: dict[str, Any], training: dict[str, Any]) -> Recipe:
+    """The recipe with some fields replaced; giving one budget takes the other away."""
+    if training.get("minutes") is not None:
+        training = {"iterations": None, **training}
+    elif training.get("iterations") is not None:
+        training = {"minutes": None, **training}
+    return Recipe(
+        dataclasses.replace(recipe.model, **model),
+        dataclasses.replace(recipe.training, **training),
+    )
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as TOML that `read_recipe` reads back to the same values."""
+    lines = []
+    for table, values in dataclasses.asdict(recipe).items():
+        lines.append(f"[{table}]")
+        lines += [
+            f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None
+        ]
+        lines.append("")
+    return "\n".join(lines)
