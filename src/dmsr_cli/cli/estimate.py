@@ -1,0 +1,106 @@
+"""`dmsr estimate`: what is wrong with a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dmsr_cli.cli.options import debug_option, input_options, model_options
+from dmsr_cli.errors import DmsrError
+
+if TYPE_CHECKING:
+    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.pipeline import Model
+
+
+@click.command()
+@input_options
+@click.option(
+    *("-o", "--output"),
+    metavar="FOLDER",
+    help="Save kernel and noise map here, as pictures (.png) and arrays (.npy).",
+)
+@model_options
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+@debug_option
+def estimate(
+    inputs: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    scale: int | None,
+    model: str | None,
+    device: str,
+    precision: str,
+    overwrite: bool,
+    as_json: bool,
+    debug: bool,
+) -> int:
+    """Show how pictures are blurred and how noisy they are.
+
+    The kernel width is the standard deviation, in pixels of the enlarged picture, of the Gaussian
+    nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255.
+    """
+    from dmsr_cli.cli.jobs import plan_jobs
+    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.pipeline import load_model
+
+    network = load_model(model, device, scale=scale, precision=precision)
+    # A folder is named even if it does not exist yet: what is saved has names of its own.
+    folder = None if output is None else output.rstrip("/") + "/"
+    jobs = plan_jobs(inputs, folder, recursive, label="")
+    report = BatchReport(as_json)
+    with PatientProgress(report.console, "estimating") as progress:
+        for number, job in enumerate(jobs):
+            progress.update(number / len(jobs), job.source.name)
+            record, text = _run(job, network, folder is not None, overwrite, debug)
+            if record["status"] == "ok" and not as_json:
+                click.echo(text)
+            report.add(record, text, quiet=True)
+    return report.finish()
+
+
+def _run(
+    job: Job, model: Model, save: bool, overwrite: bool, debug: bool
+) -> tuple[dict[str, Any], str]:
+    """Estimate one picture; whatever fails, the next one gets its turn."""
+    from dmsr_cli import pipeline
+    from dmsr_cli.cli.main import describe
+    from dmsr_cli.cli.outputs import make_folder, save_degradation
+    from dmsr_cli.images import read_image
+
+    record: dict[str, Any] = {
+        **{"input": str(job.source), "status": "failed", "error": None, "scale": model.scale},
+        **{"width": None, "height": None, "model": model.name},
+        **{"kernel_width": None, "noise_level": None, "output": None},
+    }
+    try:
+        if job.error:
+            raise job.error
+        image = read_image(job.source)
+        degradation = pipeline.estimate(image, model)
+        if save:
+            make_folder(job.target.parent)
+            # The input's whole name: results for a.png and a.jpg must not meet.
+            stem = job.target.with_name(job.source.name.replace(".", "_"))
+            save_degradation(degradation, stem, overwrite)
+            record["output"] = str(stem)
+    except DmsrError as error:
+        if debug:
+            raise
+        record["error"] = str(error)
+        return record, str(error)
+    except Exception as error:
+        if debug:
+            raise
+        record["error"] = f"{job.source}: internal error: {describe(error)}"
+        return record, record["error"]
+    record["width"], record["height"] = image.width, image.height
+    record["kernel_width"] = degradation.kernel_width
+    record["noise_level"] = round(degradation.noise_level, 2)
+    record["status"] = "ok"
+    return record, (
+        f"{job.source}: kernel width {degradation.kernel_width:.2f} px at x{model.scale}, "
+        f"noise level {degradation.noise_level:.1f}"
+    )

@@ -1,0 +1,90 @@
+"""The `dmsr` command: finds the subcommand, and turns errors into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dmsr_cli import __version__
+from dmsr_cli.errors import DmsrError
+
+COMMANDS = {
+    "upscale": "Restore pictures at x2, x3 or x4.",
+    "estimate": "Show what is wrong with pictures: blur kernel and noise.",
+    "train": "Train a model on a folder of pictures.",
+    "evaluate": "Score a model on a folder of pictures.",
+}
+"""Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+class LazyGroup(click.Group):
+    """Imports a subcommand's module when it is called, so that `--help` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dmsr_cli.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List names and lines without importing the modules."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dmsr")
+def cli() -> None:
+    """Blind image super-resolution.
+
+    Finds out how blurred and how noisy a picture is, and restores it at x2, x3 or x4.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0 done, 1 failed, 2 wrong usage)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    try:
+        status = cli.main(arguments, prog_name="dmsr", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted")
+        return INTERRUPTED
+    except DmsrError as error:
+        if debug:
+            raise
+        _say(f"error: {error}")
+        return error.exit_status
+    except BrokenPipeError:  # the reader of our output has gone, and that is its right
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"internal error: {describe(error)}; run again with --debug to see where")
+        return 1
+
+
+def describe(error: BaseException) -> str:
+    """An exception that nobody foresaw, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _say(text: str) -> None:
+    click.echo(f"dmsr: {text}", err=True)

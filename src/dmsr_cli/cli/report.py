@@ -1,0 +1,82 @@
+"""What a batch says while it runs and when it ends: messages, JSON Lines, exit status."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import TracebackType
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+PATIENCE = 2.0
+"""Seconds before a progress bar appears: what is done sooner needs none."""
+
+
+class BatchReport:
+    """Counts results, and prints each: for people on standard error, or as JSON Lines."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.counts = {"ok": 0, "skipped": 0, "failed": 0}
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def add(self, record: dict[str, Any], text: str, quiet: bool = False) -> None:
+        """Take the result of one input; `text` is what a person reads (failures if `quiet`)."""
+        self.counts[record["status"]] += 1
+        if self.as_json:
+            click.echo(json.dumps(record))
+        if record["status"] == "failed":
+            self.say(f"dmsr: error: {text}", style="red")
+        elif not (self.as_json or quiet):
+            self.say(text)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print one line on standard error."""
+        self.console.print(text, style=style, markup=False)
+
+    def finish(self) -> int:
+        """Print the summary of a batch; returns the exit status."""
+        if sum(self.counts.values()) > 1:
+            done, skipped, failed = self.counts.values()
+            self.say(f"{done} done, {skipped} skipped, {failed} failed")
+        return 1 if self.counts["failed"] else 0
+
+
+class PatientProgress:
+    """A progress bar on standard error that shows itself only when it takes long."""
+
+    def __init__(self, console: Console, text: str) -> None:
+        columns = (
+            *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()),
+            TimeRemainingColumn(),
+        )
+        self.bar = Progress(*columns, console=console, transient=True)
+        self.task = self.bar.add_task(text, total=1.0)
+        self.timer = threading.Timer(PATIENCE, self.bar.start)
+        self.timer.daemon = True
+        self.visible = console.is_terminal  # a pipe gets no bar
+
+    def update(self, done: float, text: str | None = None) -> None:
+        """Set the share that is done, 0 to 1."""
+        self.bar.update(self.task, completed=done, description=text)
+
+    def __enter__(self) -> PatientProgress:
+        """Start waiting."""
+        if self.visible:
+            self.timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bar away."""
+        if self.visible:
+            self.timer.cancel()
+            self.timer.join()
+            self.bar.stop()

@@ -1,0 +1,149 @@
+"""`dmsr train`: the full training loop."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dmsr_cli.cli.options import debug_option, scale_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from dmsr_cli.training.loop import Progress
+
+LOSSES = {
+    "degradation": "degradation_weight",
+    "consistency": "consistency_weight",
+    "kernel-consistency": "kernel_consistency_weight",
+}
+"""Names of the losses that can be left out, and the settings that hold their weights."""
+PLAIN_EVERY = 30.0
+"""Seconds between lines when standard error is not a terminal."""
+
+
+@click.command()
+@click.option("--data", required=True, multiple=True, metavar="FOLDER",
+              help="HR pictures to train on; may be repeated.")  # fmt: skip
+@click.option("--val", "validation", metavar="FOLDER", help="HR pictures to validate on.")
+@scale_option
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the run is kept.")
+@click.option("--recipe", default="lite", show_default=True, metavar="lite|full|FILE",
+              help="Network and settings: a shipped recipe or a .toml file.")  # fmt: skip
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of time.")
+@click.option("--iterations", type=click.IntRange(1), help="Budget of optimizer steps.")
+@click.option("--batch", type=click.IntRange(1), help="Patches for each step.")
+@click.option("--patch", type=click.IntRange(1), help="Side of a patch in LR pixels.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Its peak.")
+@click.option("--seed", type=click.IntRange(0), help="Source of all randomness.")
+@click.option("--without", multiple=True, type=click.Choice(list(LOSSES)),
+              help="Leave out a loss (equations 7 and 8); may be repeated.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--init-from", metavar="FILE", help="Start from these weights, of any scale.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps",
+              help="Where to compute.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+              help="Arithmetic of the convolutions.")  # fmt: skip
+@debug_option
+def train(
+    data: tuple[str, ...],
+    validation: str | None,
+    scale: int | None,
+    output: str,
+    recipe: str,
+    without: tuple[str, ...],
+    resume: bool,
+    init_from: str | None,
+    device: str,
+    debug: bool,
+    **settings: Any,
+) -> int:
+    """Train a model on HR pictures, degraded on the fly.
+
+    The learning rate follows the budget, so that a short run is a finished one. The folder of the
+    run holds its settings, a log, checkpoints, and the weights (.safetensors) for --model.
+    """
+    from rich.console import Console
+
+    from dmsr_cli.device import choose_device
+    from dmsr_cli.training import loop
+    from dmsr_cli.training.settings import read_recipe, with_changes
+
+    changes = {name: value for name, value in settings.items() if value is not None}
+    if "minutes" in changes and "iterations" in changes:
+        raise click.UsageError("give --minutes or --iterations, not both")
+    changes.update({LOSSES[name]: 0.0 for name in without})
+    chosen = with_changes(read_recipe(recipe), {"scale": scale} if scale else {}, changes)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    where = choose_device(device)
+    console.print(f"training {recipe} x{chosen.model.scale} on {where}", markup=False)
+    with _TrainingDisplay(console) as display:
+        result = loop.train(
+            chosen,
+            [Path(folder) for folder in data],
+            Path(output),
+            validation=Path(validation) if validation else None,
+            device=where,
+            resume=resume,
+            init_from=Path(init_from) if init_from else None,
+            on_progress=display.show,
+            on_message=lambda text: console.print(text, markup=False),
+        )
+    psnr = "" if result.psnr is None else f", validation PSNR {result.psnr:.2f} dB"
+    console.print(f"{result.iterations} iterations{psnr}; weights: {result.weights}", markup=False)
+    if result.finished:
+        return 0
+    from dmsr_cli.cli.main import INTERRUPTED
+
+    return INTERRUPTED
+
+
+class _TrainingDisplay:
+    """Loss, PSNR, patches/s and time left: a live bar on a terminal, else a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.console = console
+        self.psnr = ""
+        self.last_line = 0.0
+        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
+        self.bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
+        self.task = self.bar.add_task("loading pictures", total=1.0)
+
+    def show(self, progress: Progress) -> None:
+        """Take in a report of the loop."""
+        if progress.psnr is not None:
+            self.psnr = f"PSNR {progress.psnr:.2f} dB  "
+        losses = progress.losses
+        text = (
+            f"iteration {progress.iteration}  loss {losses['reconstruction']:.4f}  "
+            f"degradation {losses['degradation']:.4f}  {self.psnr}"
+            f"{progress.patches_per_second:.0f} patches/s"
+        )
+        self.bar.update(self.task, completed=progress.done, description=text)
+        due = time.monotonic() - self.last_line > PLAIN_EVERY or progress.psnr is not None
+        if not self.console.is_terminal and due:
+            self.last_line = time.monotonic()
+            left = progress.seconds * (1 / max(progress.done, 1e-6) - 1)
+            self.console.print(f"{text}  {left / 60:.1f} min left", markup=False)
+
+    def __enter__(self) -> _TrainingDisplay:
+        """Show the bar."""
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take the bar away."""
+        self.bar.stop()

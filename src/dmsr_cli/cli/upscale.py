@@ -1,0 +1,204 @@
+"""`dmsr upscale`: restore pictures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dmsr_cli.cli.options import TileType, debug_option, input_options, model_options
+from dmsr_cli.errors import DmsrError, ImageError
+
+if TYPE_CHECKING:
+    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.report import PatientProgress
+    from dmsr_cli.pipeline import Degradation, Model
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """What is the same for every picture of a batch."""
+
+    tile: int | str
+    overlap: int
+    kernel_width: float | None
+    noise_level: float | None
+    denoise: float | None
+    save_degradation: bool
+    compare: bool
+    overwrite: bool
+    skip_existing: bool
+    debug: bool
+
+
+@click.command()
+@input_options
+@click.option(
+    *("-o", "--output"),
+    metavar="FILE|FOLDER",
+    help="Where results go.  [default: beside the input, as NAME_x4]",
+)
+@model_options
+@click.option(
+    *("--tile", "tile"),
+    type=TileType(),
+    default="auto",
+    show_default=True,
+    help="Side of a tile in LR pixels; 0 takes the whole picture at once.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=16,
+    show_default=True,
+    help="LR pixels that neighbouring tiles share.",
+)
+@click.option(
+    "--kernel-width",
+    type=click.FloatRange(0, 20, min_open=True),
+    help="Use a Gaussian blur kernel of this width in HR pixels instead of the estimated kernel.",
+)
+@click.option(
+    "--noise-level",
+    type=click.FloatRange(0, 255),
+    help="Scale the estimated noise to this standard deviation (0 to 255).",
+)
+@click.option(
+    "--denoise",
+    type=click.FloatRange(0, 100),
+    help="Scale the estimated noise by this factor; 1 is as estimated.",
+)
+@click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
+@click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
+@click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
+@click.option("--skip-existing", is_flag=True, help="Leave results that are there already.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+@debug_option
+def upscale(
+    inputs: tuple[str, ...],
+    output: str | None,
+    recursive: bool,
+    scale: int | None,
+    model: str | None,
+    device: str,
+    precision: str,
+    as_json: bool,
+    **choices: Any,
+) -> int:
+    """Restore pictures, or folders of pictures, at x2, x3 or x4.
+
+    Blur kernel and noise map are estimated once for each picture and guide its restoration.
+    """
+    from dmsr_cli.cli.jobs import plan_jobs
+    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.pipeline import load_model
+
+    options = UpscaleOptions(**choices)
+    if options.overwrite and options.skip_existing:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    if options.noise_level is not None and options.denoise is not None:
+        raise click.UsageError("--noise-level and --denoise exclude each other")
+    network = load_model(model, device, scale=scale, precision=precision)
+    jobs = plan_jobs(inputs, output, recursive, label=f"_x{network.scale}")
+    report = BatchReport(as_json)
+    report.say(f"{network.name} on {network.device}")
+    with PatientProgress(report.console, "upscaling") as progress:
+        for number, job in enumerate(jobs):
+            share = _Share(progress, number, len(jobs), job.source.name)
+            record, text = _run(job, network, options, share)
+            report.add(record, text)
+    return report.finish()
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Maps the progress of one picture into that of the batch."""
+
+    progress: PatientProgress
+    number: int
+    count: int
+    name: str
+
+    def __call__(self, done: float) -> None:
+        self.progress.update((self.number + done) / self.count, self.name)
+
+
+def _run(
+    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share
+) -> tuple[dict[str, Any], str]:
+    """Do one job; whatever fails, the next one gets its turn."""
+    from dmsr_cli.cli.main import describe
+
+    record: dict[str, Any] = {
+        **{"input": str(job.source), "output": str(job.target), "status": "failed", "error": None},
+        **{"scale": model.scale, "width": None, "height": None, "model": model.name},
+        **{"kernel_width": None, "noise_level": None, "seconds": None},
+    }
+    try:
+        if job.error:
+            raise job.error
+        if job.target.exists() and options.skip_existing:
+            record["status"] = "skipped"
+            return record, f"{job.source}: skipped, {job.target} exists"
+        started = time.monotonic()
+        degradation, size = _restore(job, model, options, on_progress)
+        record["width"], record["height"] = size
+        record["kernel_width"] = degradation.kernel_width
+        record["noise_level"] = round(degradation.noise_level, 2)
+        record["seconds"] = round(time.monotonic() - started, 3)
+        record["status"] = "ok"
+        return record, (
+            f"{job.source} -> {job.target} ({size[0]}x{size[1]}, blur "
+            f"{record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
+            f"{record['seconds']:.1f} s)"
+        )
+    except DmsrError as error:
+        if options.debug:
+            raise
+        record["error"] = str(error)
+    except Exception as error:
+        if options.debug:
+            raise
+        record["error"] = f"{job.source}: internal error: {describe(error)}"
+    return record, record["error"]
+
+
+def _restore(
+    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share
+) -> tuple[Degradation, tuple[int, int]]:
+    """Read, estimate, restore, write; returns the degradation used and the result's size."""
+    from dmsr_cli import pipeline
+    from dmsr_cli.cli.outputs import make_folder, refuse_existing, save_degradation
+    from dmsr_cli.images import WRITABLE_SUFFIXES, read_image, write_image
+
+    if job.target.exists() and not options.overwrite:
+        same = job.source.exists() and job.target.samefile(job.source)
+        what = "is the input itself" if same else "exists already"
+        raise ImageError(f"{job.target} {what}: use --overwrite, --skip-existing or another -o")
+    if job.target.suffix.lower() not in WRITABLE_SUFFIXES:
+        known = " ".join(sorted(WRITABLE_SUFFIXES))
+        raise ImageError(f"cannot write {job.target}: its suffix must be one of {known}")
+    image = read_image(job.source)
+    degradation = pipeline.estimate(image, model)
+    if options.kernel_width is not None:
+        degradation = degradation.with_kernel_width(options.kernel_width)
+    if options.noise_level is not None:
+        degradation = degradation.with_noise_level(options.noise_level)
+    if options.denoise is not None:
+        degradation = degradation.with_denoise(options.denoise)
+    result = pipeline.upscale(
+        image, model, degradation, options.tile, on_progress, overlap=options.overlap
+    )
+    make_folder(job.target.parent)
+    if options.save_degradation:
+        save_degradation(degradation, job.target.with_suffix(""), options.overwrite)
+    if options.compare:
+        from dmsr_cli.visual import comparison
+
+        target = job.target.with_name(f"{job.target.stem}_compare.png")
+        refuse_existing(target, options.overwrite)
+        write_image(comparison(image.pixels, result.pixels), target)
+    write_image(result, job.target)
+    return degradation, (result.width, result.height)

@@ -1,0 +1,83 @@
+"""Put a weight file into the package and into weights.toml, with its measured PSNR.
+
+    python tools/bundle_weights.py run/dmsr-x4.safetensors dmsr-lite-x4 scores/*.json
+
+The score files come from `dmsr evaluate -o FILE.json`; float LR is what goes into the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import click
+
+from dmsr_cli.weights import (
+    BUNDLED_FOLDER,
+    ModelEntry,
+    file_sha256,
+    load_weights,
+    read_config,
+    read_weights_table,
+)
+
+TABLE = Path(__file__).parent.parent / "weights.toml"
+HEADER = """\
+# The models that `dmsr --model NAME` knows. Each file is looked for in the package (bundled),
+# then on the Hub at `repo`, `file`, `revision`; only a file with this SHA-256 is used.
+# The Hub entries say where the bundled files belong once they are uploaded.
+# psnr: dB on luma, float LR, [kernel width, noise level]; made by tools/bundle_weights.py.
+"""
+LICENSE = "MIT"
+
+
+@click.command()
+@click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("name")
+@click.argument("scores", nargs=-1, type=click.Path(exists=True, path_type=Path))
+def main(weights: Path, name: str, scores: tuple[Path, ...]) -> None:
+    """Bundle WEIGHTS as NAME, with the PSNR of SCORES."""
+    family = name.rsplit("-x", 1)[0]
+    file = f"{name}.safetensors"
+    BUNDLED_FOLDER.mkdir(exist_ok=True)
+    shutil.copyfile(weights, BUNDLED_FOLDER / file)
+    psnr = {}
+    for path in scores:
+        for score in json.loads(path.read_text()):
+            if score["lr"] == "float":
+                cell = f"[{score['kernel_width']:g}, {score['noise_level']:g}]"
+                psnr[f"{score['data']} {cell}"] = round(score["psnr"], 2)
+    config = read_config(weights)
+    entry = ModelEntry(
+        name=name,
+        repo=f"dmsr/{family}",
+        file=file,
+        revision="main",
+        sha256=file_sha256(weights),
+        size=weights.stat().st_size,
+        scale=config.scale,
+        parameters=sum(p.numel() for p in load_weights(weights).parameters()),
+        license=LICENSE,
+        config=config,
+        psnr=psnr,
+    )
+    table = {**(read_weights_table(TABLE) if TABLE.exists() else {}), name: entry}
+    TABLE.write_text(HEADER + "".join(_text(table[key]) for key in sorted(table)))
+
+
+def _text(entry: ModelEntry) -> str:
+    values = dataclasses.asdict(entry)
+    config, psnr, key = values.pop("config"), values.pop("psnr"), values.pop("name")
+    lines = ["", f"[models.{key}]"]
+    lines += [f"{field} = {json.dumps(value)}" for field, value in values.items()]
+    lines += ["", f"[models.{key}.config]"]
+    lines += [f"{field} = {value}" for field, value in config.items()]
+    lines += ["", f"[models.{key}.psnr]"]
+    lines += [f"{json.dumps(field)} = {value}" for field, value in psnr.items()]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

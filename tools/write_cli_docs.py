@@ -1,0 +1,49 @@
+"""Write docs/cli.md from the commands' own help, so that it cannot drift (a test compares)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.testing import CliRunner
+
+from dmsr_cli.cli.main import COMMANDS, cli
+
+TARGET = Path(__file__).parent.parent / "docs" / "cli.md"
+WIDTH = 90
+HEAD = """\
+# Command line
+
+This page is made from the commands' own help by `tools/write_cli_docs.py`.
+
+Results and `--json` go to standard output, messages and progress to standard error. Exit status: 0
+all done or skipped, 1 at least one input failed, 2 wrong usage, 130 interrupted. One bad file does not
+stop a batch. `dmsr` and `python -m dmsr_cli` are the same.
+
+`dmsr upscale --json` prints one object for each input: `input`, `output`, `status` (`ok`, `skipped`,
+`failed`), `error`, `scale`, `width`, `height` (of the result), `model`, `kernel_width` (standard
+deviation in pixels of the result), `noise_level` (0 to 255), `seconds`. `dmsr estimate --json` prints
+`input`, `status`, `error`, `scale`, `width`, `height` (of the input), `model`, `kernel_width`,
+`noise_level`, and `output`, the beginning of the names of what was saved.
+"""
+
+
+def text() -> str:
+    """The whole page."""
+    parts = [HEAD, _section([])]
+    parts += [_section([name]) for name in COMMANDS]
+    return "\n".join(parts)
+
+
+def _section(command: list[str]) -> str:
+    help_text = CliRunner().invoke(
+        cli, [*command, "--help"], prog_name="dmsr", terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    if help_text.exit_code != 0:
+        raise click.ClickException(help_text.output)
+    name = " ".join(["dmsr", *command])
+    return f"## {name}\n\n```text\n{help_text.output.rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
