@@ -16,15 +16,16 @@ HEAD = """\
 
 This page is made from the commands' own help by `tools/write_cli_docs.py`.
 
-Results and `--json` go to standard output, messages and progress to standard error. Exit status: 0
-all done or skipped, 1 at least one input failed, 2 wrong usage, 130 interrupted. One bad file does not
-stop a batch. `dmsr` and `python -m dmsr_cli` are the same.
+Results and `--json` go to standard output, messages and progress to standard error. Exit
+status: 0 all done or skipped, 1 at least one input failed, 2 wrong usage, 130 interrupted. One
+bad file does not stop a batch. `dmsr` and `python -m dmsr_cli` are the same.
 
-`dmsr upscale --json` prints one object for each input: `input`, `output`, `status` (`ok`, `skipped`,
-`failed`), `error`, `scale`, `width`, `height` (of the result), `model`, `kernel_width` (standard
-deviation in pixels of the result), `noise_level` (0 to 255), `seconds`. `dmsr estimate --json` prints
-`input`, `status`, `error`, `scale`, `width`, `height` (of the input), `model`, `kernel_width`,
-`noise_level`, and `output`, the beginning of the names of what was saved.
+`dmsr upscale --json` prints one object for each input: `input`, `output`, `status` (`ok`,
+`skipped`, `failed`), `error`, `scale`, `width`, `height` (of the result), `model`,
+`kernel_width` (standard deviation in pixels of the result), `noise_level` (0 to 255),
+`seconds`. `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height`
+(of the input), `model`, `kernel_width`, `noise_level`, and `output`, the beginning of the
+names of what was saved.
 """
 
 

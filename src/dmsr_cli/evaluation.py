@@ -22,7 +22,7 @@ from dmsr_cli.degradation import (
     gaussian_kernel,
     to_8bit,
 )
-from dmsr_cli.errors import DataError
+from dmsr_cli.errors import DataError, SettingsError
 from dmsr_cli.images import find_images, read_image
 from dmsr_cli.metrics import SSIM_WINDOW, psnr, ssim
 from dmsr_cli.paper_scores import DMSR_TABLE_1
@@ -79,7 +79,11 @@ def evaluate(
 
     Raises:
         DataError: no pictures, or one that is too small for SSIM.
+        SettingsError: an unknown kind of LR picture.
     """
+    unknown = sorted(set(lr_kinds) - set(LR_KINDS))
+    if unknown:
+        raise SettingsError(f"unknown kind of LR {unknown[0]!r}: use {' or '.join(LR_KINDS)}")
     pictures = _read_pictures(folder, model.scale)
     cells = [
         (width, level, kind)
@@ -90,14 +94,16 @@ def evaluate(
     scores = []
     for number, (width, level, kind) in enumerate(cells):
         rows = []
-        for index, (name, hr) in enumerate(pictures):
-            rows.append(_score(name, hr, model, width, level, kind, seed))
+        for index, (title, hr) in enumerate(pictures):
+            rows.append(_score(title, hr, model, width, level, kind, seed))
             on_progress((number + (index + 1) / len(pictures)) / len(cells))
         mean = np.mean(rows, axis=0).tolist()
-        paper = paper_scores(folder.resolve().name, model.scale, width, level)
+        name = folder.resolve().name
+        # The paper's pictures were never rounded: its scores stand beside float LR only.
+        paper = paper_scores(name, model.scale, width, level) if kind == "float" else (None, None)
         scores.append(
             Score(
-                *(folder.resolve().name, model.scale, model.name),
+                *(name, model.scale, model.name),
                 *(width, level, kind, len(pictures), *mean, *paper),
             )
         )

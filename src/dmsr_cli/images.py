@@ -52,12 +52,14 @@ READABLE_SUFFIXES = frozenset(suffix for group in _SUFFIXES_OF.values() for suff
 WRITABLE_SUFFIXES = frozenset(_WRITABLE_FORMATS)
 """Lower-case suffixes that `write_image` has a format for."""
 
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""Shares of red, green and blue in the luma of BT.601."""
+
 _LARGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # pixels; limits of the formats and libjpeg
 _ALPHA_FORMATS = ("PNG", "WEBP", "TIFF")
 _EXIF_FORMATS = ("PNG", "JPEG", "WEBP")
 _EXIF_HEADER = b"Exif\x00\x00"
 _JPEG_EXIF_LIMIT = 65_533  # bytes in one APP1 segment
-_LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # BT.601
 _settings_lock = threading.Lock()  # Pillow's limit and Python's warnings are process-wide
 
 FloatArray = NDArray[np.float32]
@@ -364,7 +366,7 @@ def _encode(image: Image, file_format: str, quality: int) -> bytes:
         pixels, alpha = pixels * alpha[..., None] + (1 - alpha[..., None]), None
     single_channel = image.grey and file_format != "WEBP"
     if image.grey:
-        luma = (pixels @ _LUMA_WEIGHTS)[..., None]
+        luma = (pixels @ LUMA_WEIGHTS)[..., None]
         pixels = luma if single_channel else np.repeat(luma, 3, axis=2)
     planes = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], axis=2)
     stored = np.rint(planes * 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dmsr_cli.degradation import gaussian_kernel
 from dmsr_cli.device import autocast, choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
-from dmsr_cli.images import Image, resize_alpha
+from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
 from dmsr_cli.model import DMSR
 from dmsr_cli.model import Degradation as DegradationTensors
 from dmsr_cli.tiling import Box, blend_tiles
@@ -212,6 +212,9 @@ def upscale(
     np.clip(restored, 0, 1, out=restored)
     if not isinstance(image, Image):
         return restored
+    if image.grey:
+        # The network sees three equal channels and may answer with a tint.
+        restored[:] = restored @ LUMA_WEIGHTS[:, None]
     alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale)
     return dataclasses.replace(image, pixels=restored, alpha=alpha)
 
@@ -245,7 +248,7 @@ def _tile_side(tile: int | str, height: int, width: int, scale: int) -> int:
     if tile == "auto":
         limit = WHOLE_OUTPUT_SIDE // scale
         return whole if height * width <= limit**2 else limit
-    if isinstance(tile, str) or tile < 0:
+    if not isinstance(tile, int) or tile < 0:
         raise SettingsError(f"tile must be auto, 0, or a number of LR pixels, not {tile!r}")
     return tile or whole
 
@@ -268,6 +271,9 @@ def _check_degradation(degradation: Degradation, pixels: Pixels, model: Model) -
         raise SettingsError(
             f"{model.name} needs a {size}x{size} kernel, not {degradation.kernel.shape}"
         )
+    for what, array in (("kernel", degradation.kernel), ("noise map", degradation.noise_map)):
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise SettingsError(f"the {what} must be float32 and finite, not {array.dtype}")
     if degradation.noise_map.shape != pixels.shape:
         raise SettingsError(
             f"the noise map {degradation.noise_map.shape} is not of the picture's shape "

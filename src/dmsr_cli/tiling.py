@@ -43,6 +43,9 @@ def spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 def blend_weights(pieces: list[tuple[int, int]], length: int) -> list[Plane]:
     """One weight for each pixel of each piece: ramps in the overlaps, one elsewhere.
 
+    A ramp takes the middle half of an overlap. The outer quarters count for nothing: what a tile
+    shows near its rim was made without its surroundings.
+
     Returns:
         float32 arrays as long as the pieces; at every pixel they sum to one.
     """
@@ -53,11 +56,11 @@ def blend_weights(pieces: list[tuple[int, int]], length: int) -> list[Plane]:
         if index > 0:
             shared = pieces[index - 1][1] - start
             if shared > 0:
-                weight = np.minimum(weight, (position - start) / shared)
+                weight = np.minimum(weight, _ramp((position - start) / shared))
         if index < len(pieces) - 1:
             shared = stop - pieces[index + 1][0]
             if shared > 0:
-                weight = np.minimum(weight, (stop - position) / shared)
+                weight = np.minimum(weight, _ramp((stop - position) / shared))
         raw.append(weight)
     total = np.zeros(length)
     for (start, stop), weight in zip(pieces, raw, strict=True):
@@ -67,6 +70,11 @@ def blend_weights(pieces: list[tuple[int, int]], length: int) -> list[Plane]:
         (weight / total[start:stop]).astype(np.float32)
         for (start, stop), weight in zip(pieces, raw, strict=True)
     ]
+
+
+def _ramp(depth: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weight at a depth into the overlap, 0 to 1: zero up to a quarter, one from three quarters."""
+    return np.clip(2 * depth - 0.5, 0, 1)
 
 
 def blend_tiles(

@@ -47,7 +47,8 @@ class DegradationExtractor(nn.Module):
     def forward(self, lr: Tensor) -> Degradation:
         """Estimate the degradation of (N, 3, h, w); any h and w from 1 up."""
         logits, noise_map = self.maps(lr)
-        return Degradation(self.kernel_of(logits.mean(dim=(2, 3))), noise_map)
+        mean = logits.mean(dim=(2, 3), dtype=torch.float32)
+        return Degradation(self.kernel_of(mean), noise_map)
 
     def maps(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """What is local: kernel logits for each place (N, K*K, h, w), and the noise map.

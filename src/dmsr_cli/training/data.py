@@ -118,8 +118,8 @@ class PatchSource:
         """Random patches, flipped and rotated, each with its own kernel and noise level."""
         settings = self.settings
         patches = self._gather().permute(0, 3, 1, 2).float() / 255
-        widths = self._uniform(*settings.kernel_widths)
-        levels = self._uniform(*settings.noise_levels) / 255
+        widths = self._stratified(*settings.kernel_widths)
+        levels = self._stratified(*settings.noise_levels) / 255
         rounded = torch.rand(settings.batch, generator=self.choices) < settings.eight_bit
         rounded = rounded.to(self.device, non_blocking=True).view(-1, 1, 1, 1)
 
@@ -133,8 +133,15 @@ class PatchSource:
         inner = slice(self.margin, -self.margin)
         return Batch(patches[..., inner, inner], lr, Degradation(kernels, lr - clean), prefiltered)
 
-    def _uniform(self, low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(self.settings.batch, generator=self.choices)
+    def _stratified(self, low: float, high: float) -> Tensor:
+        """One uniform draw from each of `batch` equal parts of the range, in random order.
+
+        Each value is uniform over the whole range; a batch, which is small, covers it evenly.
+        """
+        count = self.settings.batch
+        order = torch.randperm(count, generator=self.choices)
+        share = (order + torch.rand(count, generator=self.choices)) / count
+        return low + (high - low) * share
 
     def _gather(self) -> Tensor:
         """(N, side, side, 3) uint8: places, flips and quarter turns all become one index."""

@@ -1,0 +1,294 @@
+"""Training pictures from folders, and the patches and degradations drawn from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import Tensor
+
+from dmsr_cli.degradation import PatchDegradation, bicubic_downsample, blur, gaussian_kernel
+from dmsr_cli.errors import DataError
+from dmsr_cli.training.data import Batch, PatchSource, load_pictures
+from dmsr_cli.training.settings import TrainingSettings
+
+CPU = torch.device("cpu")
+SETTINGS = TrainingSettings(iterations=1, batch=8, patch=6, seed=3)
+
+
+def random_picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def map_picture(height: int, width: int, number: int) -> np.ndarray:
+    """Every pixel says where it is: (row, column, number of the picture)."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack((rows, columns, np.full_like(rows, number)), axis=-1).astype(np.uint8)
+
+
+def source_of(*pictures: np.ndarray, scale: int = 2, kernel_size: int = 15, **changes: object):
+    settings = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type] # by name
+    return PatchSource(pictures, scale, settings, CPU, kernel_size)
+
+
+def symmetries(image: Tensor) -> list[Tensor]:
+    """The 8 flips and quarter turns of (..., H, W)."""
+    turned = [torch.rot90(image, turns, (-2, -1)) for turns in range(4)]
+    return [*turned, *(each.flip(-1) for each in turned)]
+
+
+def same(left: Batch, right: Batch) -> bool:
+    pairs = zip((*left[:2], *left[2], left[3]), (*right[:2], *right[2], right[3]), strict=True)
+    return all(torch.equal(one, other) for one, other in pairs)
+
+
+class TestLoadPictures:
+    def save(self, path: Path, array: np.ndarray) -> None:
+        path.parent.mkdir(exist_ok=True)
+        PIL.Image.fromarray(array).save(path)
+
+    def refused(self, *folders: Path, smallest: int = 8) -> str:
+        with pytest.raises(DataError) as error:
+            load_pictures(folders, smallest)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    def test_exact_pixels_in_the_order_of_names(self, tmp_path: Path) -> None:
+        names = ["b/x.png", "a.png", "c.png"]
+        pictures = {name: random_picture(8 + i, 9 + i, i) for i, name in enumerate(names)}
+        for name, picture in pictures.items():
+            self.save(tmp_path / name, picture)
+        (tmp_path / "notes.txt").write_text("not a picture")
+        loaded = load_pictures([tmp_path], 8)
+        assert [picture.shape for picture in loaded] == [(9, 10, 3), (8, 9, 3), (10, 11, 3)]
+        for picture, name in zip(loaded, ["a.png", "b/x.png", "c.png"], strict=True):
+            assert picture.dtype == np.uint8
+            np.testing.assert_array_equal(picture, pictures[name])
+
+    def test_grey_becomes_rgb(self, tmp_path: Path) -> None:
+        grey = random_picture(8, 8)[..., 0]
+        self.save(tmp_path / "grey.png", grey)
+        (loaded,) = load_pictures([tmp_path], 8)
+        np.testing.assert_array_equal(loaded, np.repeat(grey[..., None], 3, axis=2))
+
+    def test_several_folders(self, tmp_path: Path) -> None:
+        for name in ("z", "a"):
+            self.save(tmp_path / name / "p.png", random_picture(8, 8))
+        assert len(load_pictures([tmp_path / "z", tmp_path / "a"], 8)) == 2
+
+    def test_no_folder(self) -> None:
+        assert "no folder" in self.refused()
+
+    def test_missing_folder(self, tmp_path: Path) -> None:
+        assert f"{tmp_path / 'none'} is not a folder" in self.refused(tmp_path / "none")
+
+    def test_file_instead_of_folder(self, tmp_path: Path) -> None:
+        self.save(tmp_path / "a.png", random_picture(8, 8))
+        assert "a.png is not a folder" in self.refused(tmp_path / "a.png")
+
+    def test_empty_folder(self, tmp_path: Path) -> None:
+        self.save(tmp_path / "full" / "a.png", random_picture(8, 8))
+        (tmp_path / "empty").mkdir()
+        text = self.refused(tmp_path / "full", tmp_path / "empty")
+        assert f"no pictures in {tmp_path / 'empty'}" in text
+
+    def test_name_with_a_line_break(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "a\nb")
+        self.save(tmp_path / "a\nb" / "small.png", random_picture(4, 4))
+        self.refused(tmp_path / "a\nb")
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may list everything")
+    def test_folder_without_permission(self, tmp_path: Path) -> None:
+        (tmp_path / "locked").mkdir(mode=0)
+        assert "locked" in self.refused(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"hello", b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
+    def test_unreadable_picture_is_named(self, tmp_path: Path, content: bytes) -> None:
+        self.save(tmp_path / "a.png", random_picture(8, 8))
+        (tmp_path / "broken.png").write_bytes(content)
+        text = self.refused(tmp_path)
+        assert "broken.png" in text
+        assert "take it out" in text
+
+    def test_cut_short(self, tmp_path: Path) -> None:
+        path = tmp_path / "cut.png"
+        self.save(path, random_picture(40, 40))
+        path.write_bytes(path.read_bytes()[:2000])
+        assert "cut.png" in self.refused(tmp_path)
+
+    @pytest.mark.parametrize("shape", [(7, 20), (20, 7)])
+    def test_small_picture_is_named(self, tmp_path: Path, shape: tuple[int, int]) -> None:
+        self.save(tmp_path / "small.png", random_picture(*shape))
+        text = self.refused(tmp_path)
+        assert f"small.png is {shape[1]}x{shape[0]}, but 8 pixels are needed" in text
+        assert "lower patch" in text
+
+    def test_exact_size_is_enough(self, tmp_path: Path) -> None:
+        self.save(tmp_path / "a.png", random_picture(8, 8))
+        assert len(load_pictures([tmp_path], 8)) == 1
+
+
+class TestBatch:
+    @pytest.mark.parametrize("scale", [2, 3, 4])
+    def test_shapes_and_types(self, scale: int) -> None:
+        batch = source_of(random_picture(90, 80), scale=scale).next_batch()
+        degradation = batch.degradation
+        assert batch.hr.shape == (8, 3, 6 * scale, 6 * scale)
+        assert batch.lr.shape == degradation.noise_map.shape == (8, 3, 6, 6)
+        assert degradation.kernel.shape == (8, 15, 15)
+        for tensor in (batch.hr, batch.lr, batch.prefiltered, *degradation):
+            assert tensor.dtype == torch.float32
+        assert 0 <= batch.hr.min() < batch.hr.max() <= 1
+        torch.testing.assert_close(degradation.kernel.sum(dim=(1, 2)), torch.ones(8))
+
+    def test_another_kernel_size(self) -> None:
+        source = source_of(random_picture(70, 70), kernel_size=7)
+        batch = source.next_batch()
+        assert batch.degradation.kernel.shape == (8, 7, 7)
+        assert batch.lr.shape == (8, 3, 6, 6)
+        assert source.margin < source_of(random_picture(70, 70)).margin
+
+    def test_patches_are_flipped_and_turned_crops(self) -> None:
+        pictures = [map_picture(60, 200, 0), map_picture(130, 64, 1), map_picture(90, 90, 2)]
+        source = source_of(*pictures, batch=64)
+        seen = set()
+        for _ in range(6):
+            values = (source.next_batch().hr * 255).round().long()
+            for patch in values:
+                rows, columns, number = patch
+                assert number.min() == number.max()
+                picture = torch.from_numpy(pictures[int(number[0, 0])]).permute(2, 0, 1)
+                top, left = int(rows.min()), int(columns.min())
+                crop = picture[:, top : top + 12, left : left + 12].long()
+                fitting = [torch.equal(patch, each) for each in symmetries(crop)]
+                assert sum(fitting) == 1
+                seen.add((int(number[0, 0]), fitting.index(True)))
+        assert seen == {(number, turn) for number in range(3) for turn in range(8)}
+
+    def test_every_place_is_drawn(self) -> None:
+        """A picture a few pixels larger than a patch: all corners come up, none outside."""
+        side = source_of(random_picture(90, 90)).side
+        source = source_of(map_picture(side + 3, side + 1, 0), batch=64)
+        seen = set()
+        for _ in range(8):
+            rows, columns, _ = (source.next_batch().hr * 255).round().long().unbind(dim=1)
+            top, left = rows.amin(dim=(1, 2)), columns.amin(dim=(1, 2))
+            seen |= set(zip(top.tolist(), left.tolist(), strict=True))
+        margin = source.margin
+        assert seen == {(margin + row, margin + column) for row in range(4) for column in range(2)}
+
+    def test_pictures_are_drawn_in_proportion_to_their_places(self) -> None:
+        side = source_of(random_picture(90, 90)).side
+        shapes = [(side, side), (side + 9, side + 9), (side + 19, side + 9)]  # 1, 100, 200 places
+        pictures = [map_picture(*shape, number) for number, shape in enumerate(shapes)]
+        source = source_of(*pictures, batch=250)
+        numbers = torch.cat(
+            [(source.next_batch().hr[:, 2, 0, 0] * 255).round().long() for _ in range(12)]
+        )
+        counts = torch.bincount(numbers, minlength=3) / len(numbers)
+        expected = torch.tensor([1, 100, 200]) / 301
+        # Five standard deviations of 3000 draws; the rarest of the pictures does come up.
+        assert ((counts - expected).abs() < 5 * (expected * (1 - expected) / 3000).sqrt()).all()
+        assert counts[0] > 0
+
+    def test_kernels_and_noise_follow_the_settings(self) -> None:
+        settings = {"kernel_widths": (1.3, 1.3), "noise_levels": (50.0, 50.0), "eight_bit": 0.0}
+        batch = source_of(random_picture(90, 90), batch=32, **settings).next_batch()
+        torch.testing.assert_close(
+            batch.degradation.kernel, gaussian_kernel(1.3).expand(32, 15, 15)
+        )
+        noise = batch.degradation.noise_map * 255
+        assert abs(float(noise.std()) - 50) < 3
+        assert abs(float(noise.mean())) < 3
+
+    def test_ranges_are_used_up(self) -> None:
+        source = source_of(random_picture(90, 90), batch=200, eight_bit=0.0)
+        batch = source.next_batch()
+        # The centre tap falls as the width grows: its extremes tell the extreme widths.
+        centre = batch.degradation.kernel[:, 7, 7]
+        widest, narrowest = (float(gaussian_kernel(width)[0, 7, 7]) for width in (3.0, 0.2))
+        assert widest <= centre.min() < widest * 1.1
+        assert narrowest * 0.99 < centre.max() <= narrowest
+        levels = batch.degradation.noise_map.flatten(1).std(dim=1) * 255
+        assert levels.min() < 5
+        assert 65 < levels.max() < 95
+
+    @pytest.mark.parametrize("scale", [2, 3, 4])
+    def test_lr_is_equation_1_taken_literally(self, scale: int) -> None:
+        side = 6 * scale + 2 * PatchDegradation(scale).margin
+        picture = random_picture(side, side)  # exactly one place for a patch
+        source = source_of(picture, scale=scale, eight_bit=0.0)
+        batch = source.next_batch()
+        whole = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0) / 255
+        inner = slice(source.margin, -source.margin)
+        lr_inner = slice(source.margin // scale, -source.margin // scale)
+        for index in range(len(batch.hr)):
+            (turned,) = (
+                each
+                for each in symmetries(whole)
+                if torch.equal(each[0, :, inner, inner], batch.hr[index])
+            )
+            blurred = blur(turned, batch.degradation.kernel[index : index + 1])
+            clean = bicubic_downsample(blurred, scale)[0, :, lr_inner, lr_inner]
+            noise_map = batch.degradation.noise_map[index]
+            torch.testing.assert_close(batch.lr[index], clean + noise_map, atol=2e-6, rtol=0)
+
+    @pytest.mark.parametrize("eight_bit", [0.0, 0.5, 1.0])
+    def test_noise_map_is_lr_minus_clean(self, eight_bit: float) -> None:
+        source = source_of(random_picture(90, 90), eight_bit=eight_bit)
+        batch = source.next_batch()
+        kernels, noise_map = batch.degradation
+        clean = source.patch_degradation.downsample(batch.prefiltered, kernels)
+        torch.testing.assert_close(noise_map, batch.lr - clean, atol=0, rtol=0)
+
+    @pytest.mark.parametrize(("eight_bit", "share"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
+    def test_8_bit_patches(self, eight_bit: float, share: float) -> None:
+        settings = {"batch": 400, "patch": 2, "noise_levels": (30.0, 75.0)}
+        batch = source_of(random_picture(60, 60), eight_bit=eight_bit, **settings).next_batch()
+        levels = batch.lr * 255
+        on_grid = (levels - levels.round()).abs().amax(dim=(1, 2, 3)) < 1e-4
+        in_range = (batch.lr >= 0).all(dim=(1, 2, 3)) & (batch.lr <= 1).all(dim=(1, 2, 3))
+        assert (in_range | ~on_grid).all()
+        assert abs(float(on_grid.float().mean()) - share) < (0.1 if 0 < share < 1 else 1e-9)
+        assert batch.lr.isfinite().all()
+        if not share:
+            assert batch.lr.min() < 0  # float LR is not clipped
+            assert batch.lr.max() > 1
+
+
+class TestSeeds:
+    def test_same_seed_same_batches(self) -> None:
+        one, other = (source_of(random_picture(90, 90)) for _ in range(2))
+        for _ in range(3):
+            assert same(one.next_batch(), other.next_batch())
+
+    def test_batches_and_seeds_differ(self) -> None:
+        one, other = (source_of(random_picture(90, 90), seed=seed) for seed in (0, 1))
+        first = one.next_batch()
+        for batch in (one.next_batch(), other.next_batch()):
+            assert not torch.equal(first.hr, batch.hr)
+            assert not torch.equal(first.degradation.kernel, batch.degradation.kernel)
+            assert not torch.equal(first.degradation.noise_map, batch.degradation.noise_map)
+
+    def test_state_goes_on_exactly(self) -> None:
+        source = source_of(random_picture(90, 90))
+        source.next_batch()
+        state = source.state()
+        expected = [source.next_batch() for _ in range(3)]
+        other = source_of(random_picture(90, 90), seed=9)
+        other.set_state(state)
+        for batch in expected:
+            assert same(other.next_batch(), batch)
+
+    def test_global_generator_is_left_alone(self) -> None:
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        source_of(random_picture(90, 90)).next_batch()
+        assert torch.equal(torch.rand(3), expected)
