@@ -207,6 +207,17 @@ class TestBatch:
         assert abs(float(noise.std()) - 50) < 3
         assert abs(float(noise.mean())) < 3
 
+    def test_each_batch_covers_the_widths_evenly(self) -> None:
+        source = source_of(random_picture(90, 90), kernel_widths=(1.0, 3.0))
+        orders = set()
+        for _ in range(3):
+            kernels = source.next_batch().degradation.kernel.double()
+            widths = (-0.5 / (kernels[:, 7, 8] / kernels[:, 7, 7]).log()).sqrt()
+            parts = ((widths - 1) / 2 * 8).floor().int().tolist()
+            assert sorted(parts) == list(range(8))
+            orders.add(tuple(parts))
+        assert len(orders) == 3
+
     def test_ranges_are_used_up(self) -> None:
         source = source_of(random_picture(90, 90), batch=200, eight_bit=0.0)
         batch = source.next_batch()

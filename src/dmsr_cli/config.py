@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dmsr_cli.errors import SettingsError
+from dmsr_cli.files import display_name, reason_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -139,6 +140,6 @@ def read_toml(path: Path) -> dict[str, Any]:
             tables: dict[str, Any] = tomllib.load(file)
             return tables
     except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror or error}") from None
+        raise SettingsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not valid TOML: {error}") from None
+        raise SettingsError(f"{display_name(path)} is not valid TOML: {error}") from None

@@ -46,7 +46,7 @@ PLAIN_EVERY = 30.0
 @click.option("--init-from", metavar="FILE", help="Start from these weights, of any scale.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps",
               help="Where to compute.")  # fmt: skip
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
               help="Arithmetic of the convolutions.")  # fmt: skip
 @debug_option
 def train(

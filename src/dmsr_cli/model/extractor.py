@@ -15,6 +15,9 @@ from dmsr_cli.config import DMSRConfig
 from dmsr_cli.degradation import KERNEL_WIDTHS, gaussian_kernel
 from dmsr_cli.model.layers import RESIDUAL_START, ResidualBlock, conv3x3
 
+HIGH_PASS_GAIN = 3.0
+"""Fine detail is weaker than brightness by more than this."""
+
 
 class Degradation(NamedTuple):
     """What was done to a picture, as far as the network can tell."""
@@ -42,6 +45,7 @@ class DegradationExtractor(nn.Module):
         self.blur1 = conv3x3(channels, config.blur_channels)
         self.blur2 = conv3x3(config.blur_channels, config.kernel_size**2, gain=RESIDUAL_START)
         with torch.no_grad():
+            _make_high_pass(self.head.weight)
             self.blur2.bias.copy_(_mean_kernel_logits(config.kernel_size))  # type: ignore[union-attr]
 
     def forward(self, lr: Tensor) -> Degradation:
@@ -63,6 +67,15 @@ class DegradationExtractor(nn.Module):
     def kernel_of(self, mean_logits: Tensor) -> Tensor:
         """Softmax of (N, K*K) mean logits, in fp32: kernels (N, K, K) that sum to 1."""
         return F.softmax(mean_logits.float(), dim=1).view(-1, self.kernel_size, self.kernel_size)
+
+
+def _make_high_pass(filters: Tensor) -> None:
+    """Let filters (outputs, inputs, 3, 3) start blind to brightness, and louder for it.
+
+    Blur and noise show in what is fine. In a picture that is a small part of the whole, and a
+    network that starts from both learns the noise but hardly ever the blur (docs/experiments.md).
+    """
+    filters.sub_(filters.mean(dim=(2, 3), keepdim=True)).mul_(HIGH_PASS_GAIN)
 
 
 def _mean_kernel_logits(size: int) -> Tensor:

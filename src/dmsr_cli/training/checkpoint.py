@@ -39,7 +39,7 @@ def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself checks no sums
             intact = archive.testzip() is None
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
         version = state["format"]
         saved = {table: dict(values) for table, values in state["recipe"].items()}
     except Exception:  # a damaged file makes torch raise about every class there is

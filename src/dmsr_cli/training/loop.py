@@ -228,7 +228,7 @@ class Objective(nn.Module):
         self.patch_degradation = PatchDegradation(model.config.scale, model.config.kernel_size)
 
     def forward(self, batch: Batch) -> Losses:
-        """The loss terms of equation 5; those with weight 0 are not computed and are 0."""
+        """The loss terms of equation 5; of equations 7 and 8, those with weight 0 are left out."""
         settings = self.settings
         lr = batch.lr.contiguous(memory_format=torch.channels_last)
         with autocast(lr.device, self.precision):

@@ -54,12 +54,12 @@ class TrainingSettings:
     seed: int = 0
     """Source of all randomness: initial weights, patches, degradations."""
     precision: str = "auto"
-    """fp32, fp16, bf16, or auto; losses and softmax are always fp32."""
+    """fp32, bf16, or auto; losses and softmax are always fp32."""
     compile: bool = True
     """Compile the step with torch.compile; on CUDA only."""
     validate_every: float = 3.0
     """Minutes between validations (and checkpoints)."""
-    validation_crop: int = 256
+    validation_crop: int = 128
     """Validation pictures are cropped to this many HR pixels a side, from the centre."""
 
     def __post_init__(self) -> None:
@@ -81,6 +81,9 @@ class TrainingSettings:
                 raise SettingsError(f"{name} must not be negative: {getattr(self, name)}")
         if self.seed >= 2**32:
             raise SettingsError(f"seed must be less than 2^32, not {self.seed}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            # fp16 gradients would need a loss scale; bf16 does without.
+            raise SettingsError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
         for name in ("ema", "eight_bit"):
