@@ -48,8 +48,10 @@ def test_main_job_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     )
     # The dependencies are lent by this environment, which knows the package only by its source:
     # a path file gives its site-packages but not the .pth files in it.
-    (site,) = environment.glob("lib*/**/site-packages")
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.run([python, "-c", where], check=True, capture_output=True, text=True)
+    lent = Path(site.stdout.strip()) / "lent.pth"
+    lent.write_text(sysconfig.get_path("purelib") + "\n")
     program = (
         "import sys, dmsr_cli, dmsr_cli.cli.main;"
         "print(dmsr_cli.__file__, file=sys.stderr);"
