@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from dmsr_cli.errors import CheckpointError
-from dmsr_cli.model import DMSR
 from dmsr_cli.training import loop
 from dmsr_cli.training.interruption import SIGNALS, watch_for_interruption
 from dmsr_cli.training.loop import train
@@ -53,8 +52,8 @@ def signal_in_step(monkeypatch: pytest.MonkeyPatch, at: int, *signals: signal.Si
     make = loop._optimizer
     count = [0]
 
-    def watched(model: DMSR, settings: Any) -> torch.optim.Adam:
-        optimizer = make(model, settings)
+    def watched(parts: Any, settings: Any) -> torch.optim.Adam:
+        optimizer = make(parts, settings)
 
         def send(*_: Any) -> None:
             count[0] += 1

@@ -93,12 +93,12 @@ class TestStep:
         norms: list[float] = []
         make = loop._optimizer
 
-        def watched(model: DMSR, settings: Any) -> torch.optim.Adam:
-            optimizer = make(model, settings)
+        def watched(parts: Any, settings: Any) -> torch.optim.Adam:
+            optimizer = make(parts, settings)
 
             def record(*_: Any) -> None:
-                for part in (model.extractor, model.restorer):
-                    grads = [p.grad.flatten() for p in part.parameters() if p.grad is not None]
+                for part in parts:
+                    grads = [p.grad.flatten() for p in part if p.grad is not None]
                     norms.append(float(torch.cat(grads).norm()))
 
             optimizer.register_step_pre_hook(record)
@@ -106,7 +106,7 @@ class TestStep:
 
         monkeypatch.setattr(loop, "_optimizer", watched)
         train(tiny_recipe(iterations=4, gradient_clip=clip), [pictures], tmp_path / "run")
-        assert len(norms) == 8
+        assert len(norms) == 4 * 3
         if clip:
             assert max(norms) == pytest.approx(clip, rel=1e-3)
         else:
@@ -129,7 +129,7 @@ class TestStep:
     def test_deblur_group(self) -> None:
         recipe = tiny_recipe()
         model = DMSR(recipe.model)
-        body, deblur = loop._optimizer(model, recipe.training).param_groups
+        body, deblur = loop._optimizer(loop._Parts.of(model), recipe.training).param_groups
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         assert {names[id(parameter)] for parameter in deblur["params"]} == {
             *("restorer.deblur.meta.weight", "restorer.deblur.meta.bias"),

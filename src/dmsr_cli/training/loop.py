@@ -114,7 +114,8 @@ def train(
     model = move(model, device)
     average = move(DMSR(recipe.model), device)
     average.load_state_dict(model.state_dict())
-    optimizer = _optimizer(model, settings)
+    parts = _Parts.of(model)
+    optimizer = _optimizer(parts, settings)
     objective = Objective(model, settings, precision)
     if settings.compile and device.type == "cuda":
         objective.compile()
@@ -177,8 +178,8 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call] # torch has not typed it
             if settings.gradient_clip:
-                for part in (model.extractor, model.restorer):
-                    nn.utils.clip_grad_norm_(part.parameters(), settings.gradient_clip)
+                for part in parts:
+                    nn.utils.clip_grad_norm_(part, settings.gradient_clip)
             optimizer.step()
             iteration += 1
             _update_average(average, model, settings.ema, iteration)
@@ -269,12 +270,29 @@ def _patch_source(data: Sequence[Path], recipe: Recipe, device: torch.device) ->
     return PatchSource(pictures, scale, recipe.training, device, kernel_size)
 
 
-def _optimizer(model: DMSR, settings: TrainingSettings) -> torch.optim.Adam:
+class _Parts(NamedTuple):
+    """Parameters whose gradients differ so much in size that each part is clipped by itself."""
+
+    extractor: list[nn.Parameter]
+    body: list[nn.Parameter]
+    deblur: list[nn.Parameter]
+    """What makes the last convolutions' weights: the loudest gradients and the slowest rate."""
+
+    @classmethod
+    def of(cls, model: DMSR) -> _Parts:
+        restorer = model.restorer
+        deblur = [*restorer.deblur.meta.parameters(), *restorer.output.parameters()]
+        slow = {id(parameter) for parameter in deblur}
+        body = [parameter for parameter in restorer.parameters() if id(parameter) not in slow]
+        return cls(list(model.extractor.parameters()), body, deblur)
+
+
+def _optimizer(parts: _Parts, settings: TrainingSettings) -> torch.optim.Adam:
     """Adam with a rate of its own for what makes the last convolution's weights."""
-    slow = [*model.restorer.deblur.meta.parameters(), *model.restorer.output.parameters()]
-    slow_ids = {id(parameter) for parameter in slow}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in slow_ids]
-    groups = [{"params": rest, "factor": 1.0}, {"params": slow, "factor": settings.deblur_rate}]
+    groups = [
+        {"params": [*parts.extractor, *parts.body], "factor": 1.0},
+        {"params": parts.deblur, "factor": settings.deblur_rate},
+    ]
     return torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
 
 

@@ -33,8 +33,9 @@ class TrainingSettings:
     thousands of products, and at the full rate one step throws the picture about."""
     warmup: int = 500
     """Iterations of linear rise before the cosine."""
-    gradient_clip: float = 1.0
-    """Largest norm of the gradient of extractor and of restorer, each; 0 switches it off."""
+    gradient_clip: float = 0.5
+    """Largest norm of the gradient of extractor, restorer, and its last convolutions, each; 0
+    switches it off."""
     ema: float = 0.999
     """Decay of the averaged weights that are validated and saved; 0 saves the raw ones."""
     reconstruction_weight: float = 1.0
