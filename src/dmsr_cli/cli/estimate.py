@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dmsr_cli.cli.options import debug_option, input_options, model_options
-from dmsr_cli.errors import DmsrError
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
@@ -50,57 +50,48 @@ def estimate(
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
     jobs = plan_jobs(inputs, folder, recursive, label="")
-    report = BatchReport(as_json)
+    report = BatchReport(as_json, text_to_stdout=True)
     with PatientProgress(report.console, "estimating") as progress:
         for number, job in enumerate(jobs):
             progress.update(number / len(jobs), job.source.name)
-            record, text = _run(job, network, folder is not None, overwrite, debug)
-            if record["status"] == "ok" and not as_json:
-                click.echo(text)
-            report.add(record, text, quiet=True)
+            work = partial(_estimate, job, network, folder is not None, overwrite)
+            report.run(_record(job, network), work, debug)
     return report.finish()
 
 
-def _run(
-    job: Job, model: Model, save: bool, overwrite: bool, debug: bool
-) -> tuple[dict[str, Any], str]:
-    """Estimate one picture; whatever fails, the next one gets its turn."""
-    from dmsr_cli import pipeline
-    from dmsr_cli.cli.main import describe
-    from dmsr_cli.cli.outputs import make_folder, save_degradation
-    from dmsr_cli.images import read_image
-
-    record: dict[str, Any] = {
-        **{"input": str(job.source), "status": "failed", "error": None, "scale": model.scale},
+def _record(job: Job, model: Model) -> dict[str, Any]:
+    """What is known of a picture before it is touched."""
+    return {
+        **{"input": str(job.source), "status": None, "error": None, "scale": model.scale},
         **{"width": None, "height": None, "model": model.name},
         **{"kernel_width": None, "noise_level": None, "output": None},
     }
-    try:
-        if job.error:
-            raise job.error
-        image = read_image(job.source)
-        degradation = pipeline.estimate(image, model)
-        if save:
-            make_folder(job.target.parent)
-            # The input's whole name: results for a.png and a.jpg must not meet.
-            stem = job.target.with_name(job.source.name.replace(".", "_"))
-            save_degradation(degradation, stem, overwrite)
-            record["output"] = str(stem)
-    except DmsrError as error:
-        if debug:
-            raise
-        record["error"] = str(error)
-        return record, str(error)
-    except Exception as error:
-        if debug:
-            raise
-        record["error"] = f"{job.source}: internal error: {describe(error)}"
-        return record, record["error"]
-    record["width"], record["height"] = image.width, image.height
-    record["kernel_width"] = degradation.kernel_width
-    record["noise_level"] = round(degradation.noise_level, 2)
-    record["status"] = "ok"
-    return record, (
-        f"{job.source}: kernel width {degradation.kernel_width:.2f} px at x{model.scale}, "
-        f"noise level {degradation.noise_level:.1f}"
+
+
+def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[str, Any]) -> str:
+    """Do one job, fill in its record, and say what was found."""
+    from dmsr_cli import pipeline
+    from dmsr_cli.cli.outputs import make_folder, save_degradation
+    from dmsr_cli.images import read_image
+
+    if job.error:
+        raise job.error
+    image = read_image(job.source)
+    degradation = pipeline.estimate(image, model)
+    if save:
+        make_folder(job.target.parent)
+        # The input's whole name: results for a.png and a.jpg must not meet.
+        stem = job.target.with_name(job.source.name.replace(".", "_"))
+        save_degradation(degradation, stem, overwrite)
+        record["output"] = str(stem)
+    record.update(
+        status="ok",
+        width=image.width,
+        height=image.height,
+        kernel_width=degradation.kernel_width,
+        noise_level=round(degradation.noise_level, 2),
+    )
+    return (
+        f"{job.source}: kernel width {record['kernel_width']:.2f} px at x{model.scale}, "
+        f"noise level {record['noise_level']:.1f}"
     )

@@ -77,13 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        from dmsr_cli.cli.report import describe
+
         _say(f"internal error: {describe(error)}; run again with --debug to see where")
         return 1
-
-
-def describe(error: BaseException) -> str:
-    """An exception that nobody foresaw, on one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _say(text: str) -> None:

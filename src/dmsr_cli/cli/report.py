@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -11,26 +12,54 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from dmsr_cli.errors import DmsrError
+
 PATIENCE = 2.0
 """Seconds before a progress bar appears: what is done sooner needs none."""
 
 
 class BatchReport:
-    """Counts results, and prints each: for people on standard error, or as JSON Lines."""
+    """Counts results, and prints each: for people, or as JSON Lines on standard output.
 
-    def __init__(self, as_json: bool) -> None:
+    What people read goes to standard error, unless it is itself the result (`text_to_stdout`).
+    """
+
+    def __init__(self, as_json: bool, text_to_stdout: bool = False) -> None:
         self.as_json = as_json
+        self.text_to_stdout = text_to_stdout
         self.counts = {"ok": 0, "skipped": 0, "failed": 0}
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-    def add(self, record: dict[str, Any], text: str, quiet: bool = False) -> None:
-        """Take the result of one input; `text` is what a person reads (failures if `quiet`)."""
+    def run(
+        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
+    ) -> None:
+        """Do the work for one input and report it; whatever fails, the next one gets its turn.
+
+        Args:
+            record: what is known beforehand; `work` fills in the rest.
+            work: sets `status` in the record to "ok" or "skipped"; returns what a person reads.
+            debug: let errors through, to show where they come from.
+        """
+        try:
+            text = work(record)
+        except DmsrError as error:
+            if debug:
+                raise
+            text = str(error)
+            record.update(status="failed", error=text)
+        except Exception as error:
+            if debug:
+                raise
+            text = f"{record['input']}: internal error: {describe(error)}"
+            record.update(status="failed", error=text)
         self.counts[record["status"]] += 1
         if self.as_json:
             click.echo(json.dumps(record))
         if record["status"] == "failed":
             self.say(f"dmsr: error: {text}", style="red")
-        elif not (self.as_json or quiet):
+        elif not self.as_json and self.text_to_stdout:
+            click.echo(text)
+        elif not self.as_json:
             self.say(text)
 
     def say(self, text: str, style: str = "") -> None:
@@ -80,3 +109,8 @@ class PatientProgress:
             self.timer.cancel()
             self.timer.join()
             self.bar.stop()
+
+
+def describe(error: BaseException) -> str:
+    """An exception that nobody foresaw, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

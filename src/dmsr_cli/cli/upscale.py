@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dmsr_cli.cli.options import TileType, debug_option, input_options, model_options
-from dmsr_cli.errors import DmsrError, ImageError
+from dmsr_cli.errors import ImageError
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
@@ -107,8 +108,8 @@ def upscale(
     with PatientProgress(report.console, "upscaling") as progress:
         for number, job in enumerate(jobs):
             share = _Share(progress, number, len(jobs), job.source.name)
-            record, text = _run(job, network, options, share)
-            report.add(record, text)
+            work = partial(_upscale, job, network, options, share)
+            report.run(_record(job, network), work, options.debug)
     return report.finish()
 
 
@@ -125,44 +126,39 @@ class _Share:
         self.progress.update((self.number + done) / self.count, self.name)
 
 
-def _run(
-    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share
-) -> tuple[dict[str, Any], str]:
-    """Do one job; whatever fails, the next one gets its turn."""
-    from dmsr_cli.cli.main import describe
-
-    record: dict[str, Any] = {
-        **{"input": str(job.source), "output": str(job.target), "status": "failed", "error": None},
+def _record(job: Job, model: Model) -> dict[str, Any]:
+    """What is known of a picture before it is touched."""
+    return {
+        **{"input": str(job.source), "output": str(job.target), "status": None, "error": None},
         **{"scale": model.scale, "width": None, "height": None, "model": model.name},
         **{"kernel_width": None, "noise_level": None, "seconds": None},
     }
-    try:
-        if job.error:
-            raise job.error
-        if job.target.exists() and options.skip_existing:
-            record["status"] = "skipped"
-            return record, f"{job.source}: skipped, {job.target} exists"
-        started = time.monotonic()
-        degradation, size = _restore(job, model, options, on_progress)
-        record["width"], record["height"] = size
-        record["kernel_width"] = degradation.kernel_width
-        record["noise_level"] = round(degradation.noise_level, 2)
-        record["seconds"] = round(time.monotonic() - started, 3)
-        record["status"] = "ok"
-        return record, (
-            f"{job.source} -> {job.target} ({size[0]}x{size[1]}, blur "
-            f"{record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
-            f"{record['seconds']:.1f} s)"
-        )
-    except DmsrError as error:
-        if options.debug:
-            raise
-        record["error"] = str(error)
-    except Exception as error:
-        if options.debug:
-            raise
-        record["error"] = f"{job.source}: internal error: {describe(error)}"
-    return record, record["error"]
+
+
+def _upscale(
+    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share, record: dict[str, Any]
+) -> str:
+    """Do one job, fill in its record, and say what was done."""
+    if job.error:
+        raise job.error
+    if job.target.exists() and options.skip_existing:
+        record["status"] = "skipped"
+        return f"{job.source}: skipped, {job.target} exists"
+    started = time.monotonic()
+    degradation, (width, height) = _restore(job, model, options, on_progress)
+    record.update(
+        status="ok",
+        width=width,
+        height=height,
+        kernel_width=degradation.kernel_width,
+        noise_level=round(degradation.noise_level, 2),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    return (
+        f"{job.source} -> {job.target} ({width}x{height}, "
+        f"blur {record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
+        f"{record['seconds']:.1f} s)"
+    )
 
 
 def _restore(
