@@ -149,7 +149,7 @@ class TestRefusals:
         ("changes", "arguments", "expected"),
         [
             ({"iterations": None}, {}, "give --minutes or --iterations"),
-            ({"precision": "fp8"}, {}, "unknown precision 'fp8'"),
+            ({"precision": "fp8"}, {}, "precision must be auto"),
             ({}, {"resume": True, "init_from": Path("a")}, "exclude each other"),
         ],
     )
