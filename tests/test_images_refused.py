@@ -1,0 +1,242 @@
+"""Pictures that cannot be read or written: one clear line, and nothing left behind."""
+
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dmsr_cli import images
+from dmsr_cli.errors import ImageError
+from dmsr_cli.images import (
+    READABLE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    Image,
+    read_image,
+    write_image,
+)
+from pictures import (
+    error_of,
+    needs_posix,
+    noise,
+    save,
+    smooth,
+)
+
+# Reading what cannot be read
+
+
+def test_missing_file(tmp_path):
+    assert error_of(read_image, tmp_path / "a.png").endswith("a.png: no such file")
+
+
+def test_folder(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    assert "it is a folder" in error_of(read_image, tmp_path / "a.png")
+
+
+def test_empty_file(tmp_path):
+    (tmp_path / "a.png").touch()
+    assert "the file is empty" in error_of(read_image, tmp_path / "a.png")
+
+
+def test_text_file(tmp_path):
+    (tmp_path / "a.png").write_text("not pixels\n" * 50)
+    assert "is not a picture that can be read" in error_of(read_image, tmp_path / "a.png")
+
+
+def test_postscript_starts_no_interpreter(tmp_path):
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EOF\n")
+    assert "is not a picture that can be read" in error_of(read_image, tmp_path / "a.png")
+
+
+@needs_posix
+def test_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    assert "not a regular file" in error_of(read_image, tmp_path / "a.png")
+
+
+def test_permission_denied(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", noise(5, 4, 3))
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert error_of(read_image, path).endswith("a.png: Permission denied")
+
+
+@needs_posix
+def test_name_with_a_line_break_stays_one_line(tmp_path):
+    with pytest.raises(ImageError, match="no such file") as caught:
+        read_image(tmp_path / "a\nb.png")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.3, 0.7, 0.98])
+@pytest.mark.parametrize("suffix", sorted(READABLE_SUFFIXES - {".pbm", ".pgm", ".pnm"}))
+def test_truncated_file(tmp_path, suffix, part):
+    path = save(tmp_path / f"a{suffix}", noise(60, 70, 3))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    message = error_of(read_image, path)
+    assert "cut short" in message or "is not a picture that can be read" in message
+
+
+def test_damaged_png_data(tmp_path):
+    path = save(tmp_path / "a.png", noise(60, 70, 3))
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    assert "damaged or cut short" in error_of(read_image, path)
+
+
+@pytest.mark.parametrize("failure", [EOFError(), struct.error("a\nb"), KeyError(1), OSError("x")])
+def test_any_decoder_failure_is_one_line(tmp_path, monkeypatch, failure):
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(PIL.Image, "open", fail)
+    path = save(tmp_path / "a.png", noise(5, 4, 3))
+    assert "damaged or cut short" in error_of(read_image, path)
+
+
+def test_out_of_memory(tmp_path, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_from_picture", fail)
+    path = save(tmp_path / "a.png", noise(5, 4, 3))
+    assert "does not fit into memory" in error_of(read_image, path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has next to no data."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
+
+
+@pytest.mark.parametrize("height", [20_001, 60_000])  # Pillow warns of one, refuses the other
+def test_decompression_bomb(tmp_path, height):
+    path = tmp_path / "a.png"
+    path.write_bytes(png_header(25_000, height))
+    pillow_limit, filters = PIL.Image.MAX_IMAGE_PIXELS, warnings.filters[:]
+    assert "more than 500000000 pixels" in error_of(read_image, path)
+    assert pillow_limit == PIL.Image.MAX_IMAGE_PIXELS
+    assert filters == warnings.filters
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".gif", ".jpg", ".webp"])
+def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch, suffix):
+    path = save(tmp_path / f"a{suffix}", noise(10, 10))
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)
+    assert read_image(path).height == 10
+    assert PIL.Image.MAX_IMAGE_PIXELS == 20
+    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    assert "more than 99 pixels" in error_of(read_image, path)
+
+
+# Writing what cannot be written
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.gif", "a", "a.png.txt"])
+def test_suffix_without_a_format(tmp_path, name):
+    message = error_of(write_image, tmp_path / name, smooth())
+    assert repr(Path(name).suffix) in message
+    assert all(suffix in message for suffix in WRITABLE_SUFFIXES)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite(tmp_path, value):
+    pixels, alpha = smooth(), smooth()[..., 0]
+    pixels[3, 4, 1] = alpha[3, 4] = value
+    for image in (pixels, Image(pixels), Image(smooth(), alpha)):
+        assert "not finite" in error_of(write_image, tmp_path / "a.png", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 4, 1), (3,), (0, 4, 3), (2, 3, 4, 3), (0, 4)])
+def test_wrong_shape(tmp_path, shape):
+    message = error_of(write_image, tmp_path / "a.png", np.zeros(shape))
+    assert "height x width x 3" in message
+
+
+def test_alpha_of_another_size(tmp_path):
+    image = Image(smooth(), np.ones((3, 4), np.float32))
+    assert "alpha has shape (3, 4)" in error_of(write_image, tmp_path / "a.png", image)
+
+
+def test_whole_numbers_are_refused(tmp_path):
+    message = error_of(write_image, tmp_path / "a.png", noise(5, 4, 3))
+    assert "must be float in [0, 1], not uint8" in message
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".webp", 16_383), (".jpg", 65_500)])
+def test_size_limit_of_the_format(tmp_path, suffix, side):
+    path = tmp_path / f"a{suffix}"
+    write_image(np.zeros((1, side)), path)
+    assert read_image(path).width == side
+    message = error_of(write_image, path, np.zeros((1, side + 1)))
+    assert f"allows {side} on a side" in message
+    assert read_image(path).width == side
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_missing_folder(tmp_path):
+    message = error_of(write_image, tmp_path / "missing" / "a.png", smooth())
+    assert "there is no folder" in message
+
+
+@pytest.mark.parametrize(
+    ("step", "failure"),
+    [
+        ("PIL.Image.Image.save", OSError("encoder error -2\nwhen writing")),
+        ("PIL.Image.Image.save", struct.error("no room")),
+        ("os.open", PermissionError(13, "Permission denied")),
+        ("pathlib.Path.write_bytes", OSError(28, "No space left on device")),
+        ("os.fsync", OSError(5, "Input/output error")),
+        ("pathlib.Path.replace", PermissionError(13, "Permission denied")),
+    ],
+)
+def test_failure_at_any_step_keeps_the_old_file_alone(tmp_path, monkeypatch, step, failure):
+    path = tmp_path / "a.png"
+    path.write_text("old")
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise failure
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, fail)
+        message = error_of(write_image, path, smooth())
+    assert message.startswith(f"cannot write {path}: ")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("step", ["PIL.Image.Image.save", "os.fsync", "pathlib.Path.replace"])
+def test_interrupt_leaves_no_file(tmp_path, monkeypatch, step):
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_image(smooth(), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_posix
+def test_result_has_the_mode_of_an_ordinary_new_file(tmp_path):
+    write_image(smooth(), tmp_path / "a.png")
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "a.png").stat().st_mode == (tmp_path / "ordinary").stat().st_mode

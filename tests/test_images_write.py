@@ -1,0 +1,244 @@
+"""Writing stills: what goes in comes out; opacity planes, folders, imports."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dmsr_cli import images
+from dmsr_cli.errors import SettingsError
+from dmsr_cli.images import (
+    READABLE_SUFFIXES,
+    Image,
+    find_images,
+    read_image,
+    resize_alpha,
+    write_image,
+)
+from pictures import (
+    GREY_PROFILE,
+    LOSSLESS,
+    SIZES,
+    SRGB,
+    bytes_of,
+    error_of,
+    noise,
+    save,
+    smooth,
+)
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("size", SIZES)
+def test_lossless_round_trip(tmp_path, suffix, size):
+    array = noise(*size, 3)
+    path = tmp_path / f"a{suffix}"
+    write_image(array / np.float64(255), path)
+    image = read_image(path)
+    assert np.array_equal(bytes_of(image), array)
+    assert not image.grey
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG", ".webp"])
+@pytest.mark.parametrize("size", SIZES)
+def test_lossy_round_trip_of_any_size(tmp_path, suffix, size):
+    path = tmp_path / f"a{suffix}"
+    write_image(np.full((*size, 3), 0.6, np.float32), path)
+    image = read_image(path)
+    assert image.pixels.shape == (*size, 3)
+    assert np.abs(image.pixels - 0.6).max() < 0.02
+
+
+@pytest.mark.parametrize(("suffix", "bound"), [(".jpg", 0.01), (".webp", 0.02)])
+def test_lossy_formats_are_close(tmp_path, suffix, bound):
+    path = tmp_path / f"a{suffix}"
+    write_image(smooth(), path)
+    assert np.abs(read_image(path).pixels - smooth()).mean() < bound
+
+
+def test_quality_changes_the_size(tmp_path):
+    array = noise(64, 64, 3) / 255
+    for suffix in (".jpg", ".webp"):
+        low, high = tmp_path / f"low{suffix}", tmp_path / f"high{suffix}"
+        write_image(array, low, quality=50)
+        write_image(array, high)
+        assert low.stat().st_size < 0.8 * high.stat().st_size
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_impossible_quality(tmp_path, quality):
+    with pytest.raises(SettingsError, match="quality must be from 1 to 100"):
+        write_image(smooth(), tmp_path / "a.jpg", quality=quality)
+
+
+def test_jpeg_has_full_chroma(tmp_path):
+    write_image(smooth(), tmp_path / "a.jpg")
+    with PIL.Image.open(tmp_path / "a.jpg") as picture:
+        assert [layer[1:3] for layer in picture.layer] == [(1, 1)] * 3
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, ".jpg"])
+def test_grey_is_stored_as_one_channel(tmp_path, suffix):
+    array = noise(13, 7)
+    source = read_image(save(tmp_path / "source.png", array))
+    path = tmp_path / f"a{suffix}"
+    write_image(source, path)
+    with PIL.Image.open(path) as picture:
+        assert picture.mode == "L"
+    image = read_image(path)
+    assert image.grey
+    if suffix != ".jpg":
+        assert np.array_equal(bytes_of(image)[..., 0], array)
+
+
+def test_grey_is_the_luma_of_the_pixels(tmp_path):
+    pixels = noise(13, 7, 3) / np.float32(255)
+    write_image(Image(pixels, grey=True), tmp_path / "a.png")
+    expected = np.asarray(PIL.Image.fromarray(noise(13, 7, 3)).convert("L"), dtype=int)
+    stored = bytes_of(read_image(tmp_path / "a.png"))[..., 0]
+    assert np.abs(stored - expected).max() <= 1
+
+
+def test_a_plane_is_a_grey_picture(tmp_path):
+    write_image(noise(13, 7) / 255, tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.grey
+    assert np.array_equal(bytes_of(image)[..., 0], noise(13, 7))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_alpha_round_trip(tmp_path, suffix, grey):
+    alpha = noise(13, 7, seed=1) / np.float32(255)
+    image = Image(np.full((13, 7, 3), 0.6, np.float32), alpha, grey)
+    write_image(image, tmp_path / f"a{suffix}")
+    again = read_image(tmp_path / f"a{suffix}")
+    assert np.array_equal(again.alpha, alpha)
+    assert again.grey == (grey and suffix != ".webp")
+    visible = alpha > 0.1
+    assert np.abs(again.pixels - 0.6)[visible].max() < 0.03
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+@pytest.mark.parametrize("grey", [False, True])
+def test_formats_without_alpha_show_the_picture_over_white(tmp_path, suffix, grey):
+    alpha = np.repeat(np.float32([0, 0.5, 1]), 16)[None].repeat(16, axis=0)
+    write_image(Image(np.zeros((16, 48, 3), np.float32), alpha, grey), tmp_path / f"a{suffix}")
+    image = read_image(tmp_path / f"a{suffix}")
+    assert image.alpha is None
+    assert image.grey == grey
+    assert image.pixels[8, [8, 24, 40], 1] == pytest.approx([1, 0.5, 0], abs=0.02)
+
+
+def test_values_are_clipped_and_rounded(tmp_path):
+    values = np.array([[-3, -0.001, 0.4 / 255, 0.6 / 255, 254.6 / 255, 1.001, 70]])
+    before = values.copy()
+    write_image(values, tmp_path / "a.png")
+    stored = bytes_of(read_image(tmp_path / "a.png"))[0, :, 0]
+    assert stored.tolist() == [0, 0, 0, 1, 255, 255, 255]
+    assert np.array_equal(values, before)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+def test_profile_is_carried_if_it_fits_the_channels(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_image(Image(smooth(), icc_profile=SRGB), path)
+    assert read_image(path).icc_profile == SRGB
+    write_image(Image(smooth(), icc_profile=GREY_PROFILE), path)
+    assert read_image(path).icc_profile is None
+    write_image(Image(smooth(), grey=True, icc_profile=GREY_PROFILE), path)
+    assert read_image(path).icc_profile == (None if suffix == ".webp" else GREY_PROFILE)
+    write_image(Image(smooth(), grey=True, icc_profile=SRGB), path)
+    assert read_image(path).icc_profile == (SRGB if suffix == ".webp" else None)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_resolution_is_carried(tmp_path, suffix):
+    write_image(Image(smooth(), dpi=(300, 200)), tmp_path / f"a{suffix}")
+    assert read_image(tmp_path / f"a{suffix}").dpi == pytest.approx((300, 200), abs=0.05)
+    write_image(smooth(), tmp_path / f"b{suffix}")
+    assert read_image(tmp_path / f"b{suffix}").dpi in (None, pytest.approx((96, 96), abs=0.1))
+
+
+def test_exif_too_large_for_jpeg_is_left_out(tmp_path):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0" + bytes(70_000)
+    write_image(Image(smooth(), exif=exif), tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").exif is None
+
+
+@pytest.mark.parametrize("suffix", sorted(READABLE_SUFFIXES))
+def test_every_readable_suffix_is_a_format_that_works(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    PIL.Image.new(mode, (20, 16), "white").save(path)
+    image = read_image(path)
+    assert image.pixels.shape == (16, 20, 3)
+    assert image.pixels.min() > 0.98
+    assert image.format in images._SUFFIXES_OF
+
+
+def test_a_picture_with_the_wrong_suffix_is_read(tmp_path):
+    save(tmp_path / "a.jpg", noise(5, 4, 3), format="PNG")
+    assert read_image(tmp_path / "a.jpg").format == "PNG"
+
+
+# Alpha, folders, imports
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", SIZES)
+def test_resized_alpha(scale, size):
+    alpha = noise(*size) / np.float32(255)
+    resized = resize_alpha(alpha, scale)
+    assert resized.shape == (size[0] * scale, size[1] * scale)
+    assert resized.dtype == np.float32
+    assert 0 <= resized.min() <= resized.max() <= 1
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_constant_alpha_stays_constant(scale):
+    for value in np.arange(256, dtype=np.float32) / np.float32(255):
+        assert (resize_alpha(np.full((5, 7), value, np.float32), scale) == value).all()
+
+
+def test_resized_alpha_follows_the_edge():
+    alpha = np.zeros((8, 8), np.float32)
+    alpha[:, 4:] = 1
+    resized = resize_alpha(alpha, 4)
+    assert (resized[:, :12] < 0.01).all()
+    assert (resized[:, 20:] > 0.99).all()
+    assert resized.mean() == pytest.approx(0.5, abs=0.001)
+
+
+def test_find_images(tmp_path):
+    names = ["b.PNG", "a.jpg", "c.txt", ".d.png", "sub/e.webp", ".hidden/f.png", "sub/x/g.tiff"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "folder.png").mkdir()
+    flat = ["a.jpg", "b.PNG"]
+    assert find_images(tmp_path, recursive=False) == [tmp_path / name for name in flat]
+    deep = ["a.jpg", "b.PNG", "sub/e.webp", "sub/x/g.tiff"]
+    assert find_images(tmp_path, recursive=True) == [tmp_path / name for name in deep]
+
+
+def test_find_images_in_what_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("missing", "file"):
+        message = error_of(find_images, tmp_path / name)
+        assert message.startswith("cannot list the folder")
+
+
+def test_importing_needs_no_torch():
+    code = "import sys, dmsr_cli.images; sys.exit('torch' in sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
