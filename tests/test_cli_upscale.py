@@ -82,6 +82,30 @@ def test_everything_that_can_lie_beside_a_result(photo: Path, weights: str) -> N
     assert Image.open(out / f"{stem}_compare.png").size == (2 * 34 + 4, 46)
 
 
+def test_a_companion_that_exists_is_refused_before_anything_is_made(
+    photo: Path, weights: str
+) -> None:
+    precious = photo.parent / "photo_x2_noise.npy"
+    precious.write_bytes(b"precious")
+    done = dmsr("upscale", photo, "--model", weights, "--save-degradation", "--compare")
+    assert done.returncode == 1
+    assert "photo_x2_noise.npy exists already" in done.stderr
+    assert names(photo.parent) == {"photo.png", "photo_x2_noise.npy"}
+    assert precious.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names there are Unicode without line breaks")
+@pytest.mark.parametrize("name", [b"two\nlines.png", b"not-utf8-\xff.png", "grün ☂.png".encode()])
+def test_odd_names(name: bytes, photo: Path, weights: str) -> None:
+    odd = photo.with_name(os.fsdecode(name))
+    photo.rename(odd)
+    for command in ("upscale", "estimate"):
+        done = dmsr(command, odd, "--model", weights)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    assert odd.with_name(f"{odd.stem}_x2.png") in set(odd.parent.iterdir())
+
+
 def test_folder_with_a_bad_file(weights: str, photo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "album"
     (folder / "inner").mkdir(parents=True)

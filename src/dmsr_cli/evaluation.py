@@ -23,6 +23,7 @@ from dmsr_cli.degradation import (
     to_8bit,
 )
 from dmsr_cli.errors import DataError, SettingsError
+from dmsr_cli.files import display_name
 from dmsr_cli.images import find_images, read_image
 from dmsr_cli.metrics import SSIM_WINDOW, psnr, ssim
 from dmsr_cli.paper_scores import DMSR_TABLE_1
@@ -135,15 +136,17 @@ def to_json(scores: Sequence[Score]) -> str:
 
 def _read_pictures(folder: Path, scale: int) -> list[tuple[str, Tensor]]:
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder with pictures")
+        raise DataError(f"{display_name(folder)} is not a folder with pictures")
     paths = find_images(folder)
     if not paths:
-        raise DataError(f"no pictures in {folder}")
+        raise DataError(f"no pictures in {display_name(folder)}")
     pictures = []
     for path in paths:
         hr = crop_to_multiple(_tensor(read_image(path).pixels), scale)
         if min(hr.shape[-2:]) < SSIM_WINDOW + 2 * scale:
-            raise DataError(f"{path} is too small to be scored: take it out of {folder}")
+            raise DataError(
+                f"{display_name(path)} is too small to be scored: take it out of its folder"
+            )
         pictures.append((path.stem, hr))
     return pictures
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -229,17 +230,16 @@ def _restore(model: Model, lr: Tensor, degradation: DegradationTensors) -> Pixel
         return _to_pixels(restored)
 
 
-class _memory_errors_explained:  # noqa: N801 # reads as a function where it is used
+@contextlib.contextmanager
+def _memory_errors_explained() -> Iterator[None]:
     """Turn the many faces of running out of memory into one `DeviceError`."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        """Explain errors that are about memory; let all others pass."""
-        cpu_failure = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        if isinstance(error, torch.OutOfMemoryError | MemoryError) or cpu_failure:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if of_memory or "can't allocate memory" in str(error):
             raise DeviceError("out of memory: use a smaller --tile, or --device cpu") from None
+        raise
 
 
 def _tile_side(tile: int | str, height: int, width: int, scale: int) -> int:

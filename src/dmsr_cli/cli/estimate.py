@@ -71,18 +71,26 @@ def _record(job: Job, model: Model) -> dict[str, Any]:
 def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[str, Any]) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
-    from dmsr_cli.cli.outputs import make_folder, save_degradation
+    from dmsr_cli.cli.outputs import (
+        degradation_files,
+        make_folder,
+        refuse_existing,
+        save_degradation,
+    )
+    from dmsr_cli.files import display_name
     from dmsr_cli.images import read_image
 
     if job.error:
         raise job.error
+    # The input's whole name: results for a.png and a.jpg must not meet.
+    stem = job.target.with_name(job.source.name.replace(".", "_"))
+    if save:
+        refuse_existing(degradation_files(stem), overwrite)
     image = read_image(job.source)
     degradation = pipeline.estimate(image, model)
     if save:
-        make_folder(job.target.parent)
-        # The input's whole name: results for a.png and a.jpg must not meet.
-        stem = job.target.with_name(job.source.name.replace(".", "_"))
-        save_degradation(degradation, stem, overwrite)
+        make_folder(stem.parent)
+        save_degradation(degradation, stem)
         record["output"] = str(stem)
     record.update(
         status="ok",
@@ -92,6 +100,6 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
         noise_level=round(degradation.noise_level, 2),
     )
     return (
-        f"{job.source}: kernel width {record['kernel_width']:.2f} px at x{model.scale}, "
-        f"noise level {record['noise_level']:.1f}"
+        f"{display_name(job.source)}: kernel width {record['kernel_width']:.2f} px "
+        f"at x{model.scale}, noise level {record['noise_level']:.1f}"
     )

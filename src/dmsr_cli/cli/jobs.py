@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from dmsr_cli.errors import DmsrError, ImageError
+from dmsr_cli.files import display_name
 from dmsr_cli.images import WRITABLE_SUFFIXES, find_images
 
 FALLBACK_SUFFIX = ".png"
@@ -59,7 +60,9 @@ def _folder_jobs(folder: Path, out: Path | None, recursive: bool, label: str) ->
         return [Job(folder, root, error)]
     if not sources:
         hint = "" if recursive else " (-r looks into the folders inside it)"
-        return [Job(folder, root, ImageError(f"no pictures in the folder {folder}{hint}"))]
+        return [
+            Job(folder, root, ImageError(f"no pictures in the folder {display_name(folder)}{hint}"))
+        ]
     return [
         Job(source, root / source.relative_to(folder).parent / _result_name(source, label))
         for source in sources

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from dmsr_cli.errors import ImageError
-from dmsr_cli.files import atomic_write, reason_of
+from dmsr_cli.files import atomic_write, display_name, reason_of
 from dmsr_cli.images import write_image
 from dmsr_cli.pipeline import Degradation
 from dmsr_cli.visual import kernel_picture, noise_picture
 
 
-def save_degradation(degradation: Degradation, stem: Path, overwrite: bool) -> None:
-    """Write STEM_kernel and STEM_noise, each as a picture (.png) and as an array (.npy).
+def degradation_files(stem: Path) -> list[Path]:
+    """What `save_degradation` writes: STEM_kernel and STEM_noise, each as .png and .npy."""
+    return [
+        Path(f"{stem}_{name}{suffix}")
+        for name in ("kernel", "noise")
+        for suffix in (".png", ".npy")
+    ]
+
+
+def save_degradation(degradation: Degradation, stem: Path) -> None:
+    """Write kernel and noise map, each as a picture (.png) and as an array (.npy).
 
     Raises:
-        ImageError: one of the files exists and `overwrite` is false, or cannot be written.
+        DmsrError: a file cannot be written.
     """
-    kernel, noise = degradation.kernel, degradation.noise_map
-    parts = (("kernel", kernel, kernel_picture(kernel)), ("noise", noise, noise_picture(noise)))
-    for name, _, _ in parts:
-        for suffix in (".png", ".npy"):
-            refuse_existing(Path(f"{stem}_{name}{suffix}"), overwrite)
-    for name, array, picture in parts:
-        write_image(picture, Path(f"{stem}_{name}.png"))
-        with atomic_write(Path(f"{stem}_{name}.npy")) as temporary:
+    kernel_png, kernel_npy, noise_png, noise_npy = degradation_files(stem)
+    write_image(kernel_picture(degradation.kernel), kernel_png)
+    write_image(noise_picture(degradation.noise_map), noise_png)
+    for path, array in ((kernel_npy, degradation.kernel), (noise_npy, degradation.noise_map)):
+        with atomic_write(path) as temporary:
             np.save(temporary, array)
 
 
-def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise ImageError if the file is there and must not be replaced."""
-    if path.exists() and not overwrite:
-        raise ImageError(f"{path} exists already: use --overwrite or another -o")
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Raise ImageError if one of the files is there and must not be replaced."""
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise ImageError(f"{display_name(path)} exists already: use --overwrite or another -o")
 
 
 def make_folder(folder: Path) -> None:
@@ -41,4 +49,6 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImageError(f"cannot make the folder {folder}: {reason_of(error)}") from None
+        raise ImageError(
+            f"cannot make the folder {display_name(folder)}: {reason_of(error)}"
+        ) from None

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from dmsr_cli.errors import DmsrError
+from dmsr_cli.files import display_name
 
 PATIENCE = 2.0
 """Seconds before a progress bar appears: what is done sooner needs none."""
@@ -50,11 +51,11 @@ class BatchReport:
         except Exception as error:
             if debug:
                 raise
-            text = f"{record['input']}: internal error: {describe(error)}"
+            text = f"{display_name(record['input'])}: internal error: {describe(error)}"
             record.update(status="failed", error=text)
         self.counts[record["status"]] += 1
         if self.as_json:
-            click.echo(json.dumps(record))
+            click.echo(json.dumps(record))  # escapes what is not ASCII
         if record["status"] == "failed":
             self.say(f"dmsr: error: {text}", style="red")
         elif not self.as_json and self.text_to_stdout:
@@ -77,14 +78,14 @@ class BatchReport:
 class PatientProgress:
     """A progress bar on standard error that shows itself only when it takes long."""
 
-    def __init__(self, console: Console, text: str) -> None:
+    def __init__(self, console: Console, text: str, patience: float = PATIENCE) -> None:
         columns = (
             *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()),
             TimeRemainingColumn(),
         )
         self.bar = Progress(*columns, console=console, transient=True)
         self.task = self.bar.add_task(text, total=1.0)
-        self.timer = threading.Timer(PATIENCE, self.bar.start)
+        self.timer = threading.Timer(patience, self.bar.start)
         self.timer.daemon = True
         self.visible = console.is_terminal  # a pipe gets no bar
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ from dmsr_cli.cli.options import debug_option, scale_option
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from dmsr_cli.cli.report import PatientProgress
     from dmsr_cli.training.loop import Progress
 
 LOSSES = {
@@ -69,6 +69,8 @@ def train(
     """
     from rich.console import Console
 
+    from dmsr_cli.cli.main import INTERRUPTED
+    from dmsr_cli.cli.report import PatientProgress
     from dmsr_cli.device import choose_device
     from dmsr_cli.training import loop
     from dmsr_cli.training.settings import read_recipe, with_changes
@@ -81,7 +83,7 @@ def train(
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     where = choose_device(device)
     console.print(f"training {recipe} x{chosen.model.scale} on {where}", markup=False)
-    with _TrainingDisplay(console) as display:
+    with PatientProgress(console, "loading pictures", patience=0) as bar:
         result = loop.train(
             chosen,
             [Path(folder) for folder in data],
@@ -90,31 +92,22 @@ def train(
             device=where,
             resume=resume,
             init_from=Path(init_from) if init_from else None,
-            on_progress=display.show,
+            on_progress=_TrainingDisplay(console, bar).show,
             on_message=lambda text: console.print(text, markup=False),
         )
     psnr = "" if result.psnr is None else f", validation PSNR {result.psnr:.2f} dB"
     console.print(f"{result.iterations} iterations{psnr}; weights: {result.weights}", markup=False)
-    if result.finished:
-        return 0
-    from dmsr_cli.cli.main import INTERRUPTED
-
-    return INTERRUPTED
+    return 0 if result.finished else INTERRUPTED
 
 
 class _TrainingDisplay:
-    """Loss, PSNR, patches/s and time left: a live bar on a terminal, else a line now and then."""
+    """Loss, PSNR, patches/s and time left: in the bar on a terminal, else a line now and then."""
 
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
+    def __init__(self, console: Console, bar: PatientProgress) -> None:
         self.console = console
+        self.bar = bar
         self.psnr = ""
         self.last_line = 0.0
-        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
-        self.bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
-        self.task = self.bar.add_task("loading pictures", total=1.0)
 
     def show(self, progress: Progress) -> None:
         """Take in a report of the loop."""
@@ -126,24 +119,9 @@ class _TrainingDisplay:
             f"degradation {losses['degradation']:.4f}  {self.psnr}"
             f"{progress.patches_per_second:.0f} patches/s"
         )
-        self.bar.update(self.task, completed=progress.done, description=text)
+        self.bar.update(progress.done, text)
         due = time.monotonic() - self.last_line > PLAIN_EVERY or progress.psnr is not None
         if not self.console.is_terminal and due:
             self.last_line = time.monotonic()
             left = progress.seconds * (1 / max(progress.done, 1e-6) - 1)
             self.console.print(f"{text}  {left / 60:.1f} min left", markup=False)
-
-    def __enter__(self) -> _TrainingDisplay:
-        """Show the bar."""
-        if self.console.is_terminal:
-            self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        self.bar.stop()

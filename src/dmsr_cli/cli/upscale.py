@@ -139,11 +139,14 @@ def _upscale(
     job: Job, model: Model, options: UpscaleOptions, on_progress: _Share, record: dict[str, Any]
 ) -> str:
     """Do one job, fill in its record, and say what was done."""
+    from dmsr_cli.files import display_name
+
     if job.error:
         raise job.error
+    source, target = display_name(job.source), display_name(job.target)
     if job.target.exists() and options.skip_existing:
         record["status"] = "skipped"
-        return f"{job.source}: skipped, {job.target} exists"
+        return f"{source}: skipped, {target} exists"
     started = time.monotonic()
     degradation, (width, height) = _restore(job, model, options, on_progress)
     record.update(
@@ -155,7 +158,7 @@ def _upscale(
         seconds=round(time.monotonic() - started, 3),
     )
     return (
-        f"{job.source} -> {job.target} ({width}x{height}, "
+        f"{source} -> {target} ({width}x{height}, "
         f"blur {record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
         f"{record['seconds']:.1f} s)"
     )
@@ -166,35 +169,45 @@ def _restore(
 ) -> tuple[Degradation, tuple[int, int]]:
     """Read, estimate, restore, write; returns the degradation used and the result's size."""
     from dmsr_cli import pipeline
-    from dmsr_cli.cli.outputs import make_folder, refuse_existing, save_degradation
+    from dmsr_cli.cli import outputs
+    from dmsr_cli.files import display_name
     from dmsr_cli.images import WRITABLE_SUFFIXES, read_image, write_image
+    from dmsr_cli.visual import comparison
 
+    name = display_name(job.target)
     if job.target.exists() and not options.overwrite:
         same = job.source.exists() and job.target.samefile(job.source)
         what = "is the input itself" if same else "exists already"
-        raise ImageError(f"{job.target} {what}: use --overwrite, --skip-existing or another -o")
+        raise ImageError(f"{name} {what}: use --overwrite, --skip-existing or another -o")
     if job.target.suffix.lower() not in WRITABLE_SUFFIXES:
         known = " ".join(sorted(WRITABLE_SUFFIXES))
-        raise ImageError(f"cannot write {job.target}: its suffix must be one of {known}")
+        raise ImageError(f"cannot write {name}: its suffix must be one of {known}")
+    stem = job.target.with_suffix("")
+    compared = job.target.with_name(f"{stem.name}_compare.png")
+    beside = outputs.degradation_files(stem) if options.save_degradation else []
+    beside += [compared] if options.compare else []
+    outputs.refuse_existing(beside, options.overwrite)
+
     image = read_image(job.source)
-    degradation = pipeline.estimate(image, model)
+    degradation = _steered(pipeline.estimate(image, model), options)
+    result = pipeline.upscale(
+        image, model, degradation, options.tile, on_progress, overlap=options.overlap
+    )
+    outputs.make_folder(job.target.parent)
+    write_image(result, job.target)
+    if options.save_degradation:
+        outputs.save_degradation(degradation, stem)
+    if options.compare:
+        write_image(comparison(image.pixels, result.pixels), compared)
+    return degradation, (result.width, result.height)
+
+
+def _steered(degradation: Degradation, options: UpscaleOptions) -> Degradation:
+    """The estimate with what the options override."""
     if options.kernel_width is not None:
         degradation = degradation.with_kernel_width(options.kernel_width)
     if options.noise_level is not None:
         degradation = degradation.with_noise_level(options.noise_level)
     if options.denoise is not None:
         degradation = degradation.with_denoise(options.denoise)
-    result = pipeline.upscale(
-        image, model, degradation, options.tile, on_progress, overlap=options.overlap
-    )
-    make_folder(job.target.parent)
-    if options.save_degradation:
-        save_degradation(degradation, job.target.with_suffix(""), options.overwrite)
-    if options.compare:
-        from dmsr_cli.visual import comparison
-
-        target = job.target.with_name(f"{job.target.stem}_compare.png")
-        refuse_existing(target, options.overwrite)
-        write_image(comparison(image.pixels, result.pixels), target)
-    write_image(result, job.target)
-    return degradation, (result.width, result.height)
+    return degradation

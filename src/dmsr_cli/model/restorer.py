@@ -76,7 +76,7 @@ class Restorer(nn.Module):
         self.denoise.weight[:COLOURS] = 0
         self.denoise.weight[:COLOURS, :COLOURS, 0, 0] = identity
         nn.init.zeros_(self.denoise.bias)  # type: ignore[arg-type] # bias=True
-        for conv in (self.head, self.to_rgb, self.output):
+        for conv in (self.head, self.to_rgb):
             conv.weight[:COLOURS] *= RESIDUAL_START
             conv.weight[:COLOURS, :COLOURS, 1, 1] += identity
         self.output.weight.zero_()
