@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dmsr_cli.config import DMSRConfig
 from dmsr_cli.degradation import KERNEL_WIDTHS, gaussian_kernel
-from dmsr_cli.model.layers import RESIDUAL_START, ResidualBlock, conv3x3
+from dmsr_cli.model.layers import RESIDUAL_START, ResidualBlock, conv3x3, spatial_mean
 
 HIGH_PASS_GAIN = 3.0
 """Fine detail is weaker than brightness by more than this."""
@@ -51,8 +51,7 @@ class DegradationExtractor(nn.Module):
     def forward(self, lr: Tensor) -> Degradation:
         """Estimate the degradation of (N, 3, h, w); any h and w from 1 up."""
         logits, noise_map = self.maps(lr)
-        mean = logits.mean(dim=(2, 3), dtype=torch.float32)
-        return Degradation(self.kernel_of(mean), noise_map)
+        return Degradation(self.kernel_of(spatial_mean(logits)), noise_map)
 
     def maps(self, lr: Tensor) -> tuple[Tensor, Tensor]:
         """What is local: kernel logits for each place (N, K*K, h, w), and the noise map.

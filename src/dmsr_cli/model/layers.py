@@ -43,7 +43,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Weigh each channel of (N, C, H, W) by a gate in (0, 1)."""
-        mean = features.mean(dim=(2, 3), keepdim=True)
+        mean = spatial_mean(features)[:, :, None, None]
         gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
         return features * gate
 
@@ -77,3 +77,28 @@ class ResidualGroup(nn.Module):
         """Add what the blocks found."""
         residual: Tensor = self.tail(self.blocks(features))
         return features + residual
+
+
+def spatial_mean(features: Tensor) -> Tensor:
+    """Mean over the pixels of (N, C, H, W): (N, C), float32 whatever the features are.
+
+    A sum over a view with the channels last, so that the gradient has that layout and this dtype:
+    adding gradients of two layouts takes several times longer.
+    """
+    total = features.permute(0, 2, 3, 1).sum(dim=(1, 2), dtype=torch.float32)
+    return total / (features.shape[-2] * features.shape[-1])
+
+
+def pad_replicate(image: Tensor, width: int) -> Tensor:
+    """Repeat the edge pixels of (N, C, H, W) `width` times on each side; any H and W from 1 up.
+
+    Not `F.pad(mode="replicate")`: compiled, its gradient fails on channels-last pictures
+    (seen with PyTorch 2.13).
+    """
+    for axis in (-2, -1):
+        last = image.shape[axis] - 1
+        shape = [-1, -1, -1, -1]
+        shape[axis] = width
+        first_edge, last_edge = (image.narrow(axis, place, 1).expand(shape) for place in (0, last))
+        image = torch.cat((first_edge, image, last_edge), dim=axis)
+    return image

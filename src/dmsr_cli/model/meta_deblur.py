@@ -1,20 +1,24 @@
 """The meta-deblur module (MBM): a 15x15 convolution whose weights differ at every pixel.
 
 Paper: section 3.1 and table B.7, rows 2-0 to 2-3 and 0-4. A conv over picture and kernel code
-makes, for each pixel, the weights of the convolution that this pixel gets.
-
-The module never builds those weights. They are linear in the features,
+makes, for each pixel, the weights of the convolution that this pixel gets. The weights are linear
+in the features:
 
     w_j(p) = sum over c', d of M[j, c', d] y_c'(p + d)  +  b_j
 
-(b holds the bias and all of the kernel code, which is the same everywhere), so in
-out_c(p) = sum over j of w_j(p) y_c(p + j) the two sums can change places:
+b holds the bias and all of the kernel code, which is the same everywhere, so 15 of the conv's 18
+input channels come down to one number for a picture and tap. What is left has two forms.
+
+Small windows on the CPU: make the weights, and weigh (`dynamic_convolution`).
+
+All else never builds the weights. In out_c(p) = sum over j of w_j(p) y_c(p + j) the two sums can
+change places:
 
     out_c(p) = sum over c', d of y_c'(p + d) Z[c', d, c](p)  +  (b correlated with y_c)(p)
 
 where Z[c', d, c] is y_c correlated with the filter M[., c', d]: 27 filters shared by all pixels
-and colours. That is 84 values for a pixel instead of 900, and half the multiplications. The
-tests hold it to the direct form.
+and colours. That is 84 values for a pixel instead of the 225 weights and 675 products of a 15x15
+window. The tests hold both forms to the paper's; benchmarks/meta_deblur.py compares their times.
 """
 
 from __future__ import annotations
@@ -25,10 +29,14 @@ from torch import Tensor, nn
 
 from dmsr_cli.config import DMSRConfig
 from dmsr_cli.degradation import KERNEL_WIDTHS, gaussian_kernel
+from dmsr_cli.model.dynamic_convolution import dynamic_convolution
+from dmsr_cli.model.layers import pad_replicate
 
 COLOURS = 3
 TAPS = 9
 """Taps of the 3x3 conv that makes the weights."""
+WEIGHED_UP_TO = 9
+"""Largest window for which making the weights is the faster form on a CPU."""
 
 
 class MetaDeblur(nn.Module):
@@ -53,15 +61,28 @@ class MetaDeblur(nn.Module):
 
     def forward(self, image: Tensor, kernel: Tensor) -> Tensor:
         """Deblur (N, 3, H, W) as the blur kernel (N, K, K) asks; same shape, float32."""
-        image = image.float()
-        radius = self.size // 2
-        padded = F.pad(image, (radius,) * 4, mode="replicate")
-        filters = self.meta.weight[:, :COLOURS]  # (size^2, 3, 3, 3)
-        responses = self._shared_filters(padded, filters.reshape(self.size**2, COLOURS * TAPS))
-        # A product and a sum over planes: on CPU several times faster than an einsum, or than
-        # the same on mixed dtypes or memory layouts.
+        image = image.float().contiguous()
+        padded = pad_replicate(image, self.size // 2)
+        constant = self._constant_weights(kernel)
+        if image.device.type == "cpu" and self.size <= WEIGHED_UP_TO:
+            return dynamic_convolution(padded, self._weights(image, constant))
+        filters = self.meta.weight[:, :COLOURS].reshape(self.size**2, COLOURS * TAPS)
+        responses = self._shared_filters(padded, filters)
         varying = (_neighbours(image).unsqueeze(1) * responses.float()).sum(dim=2)
-        return varying + self._constant_filter(padded, kernel)
+        return varying + _filter_each(padded, constant.view(-1, self.size, self.size))
+
+    def _weights(self, image: Tensor, constant: Tensor) -> Tensor:
+        """The weights of each pixel (N, size^2, H, W), in fp32.
+
+        One matrix product, in the layout that weighing wants: a conv and then another layout
+        or dtype take several times longer.
+        """
+        with torch.autocast(image.device.type, enabled=False):
+            neighbours = _neighbours(image).flatten(2)  # (N, 27, H * W)
+            filters = self.meta.weight[:, :COLOURS].reshape(1, self.size**2, -1)
+            filters = filters.expand(image.shape[0], -1, -1)
+            weights = torch.baddbmm(constant.unsqueeze(-1), filters, neighbours)
+            return weights.view(*weights.shape[:2], *image.shape[-2:])
 
     def _shared_filters(self, padded: Tensor, filters: Tensor) -> Tensor:
         """Correlate each colour with all filters (size^2, F): (N, 3, F, H, W).
@@ -76,24 +97,26 @@ class MetaDeblur(nn.Module):
         responses = F.conv2d(shifted.contiguous(), weight).contiguous()
         return responses.view(count, colours, *responses.shape[1:])
 
-    def _constant_filter(self, padded: Tensor, kernel: Tensor) -> Tensor:
-        """Correlate each picture with its own filter b, made of the bias and the kernel code.
-
-        In fp32: all of the picture passes through here.
-        """
-        with torch.autocast(padded.device.type, enabled=False):
+    def _constant_weights(self, kernel: Tensor) -> Tensor:
+        """What bias and kernel code add to the weights of each picture: (N, size^2), in fp32."""
+        with torch.autocast(kernel.device.type, enabled=False):
             code = self.embed(kernel.float().flatten(1))  # (N, embedding)
             code_filters = self.meta.weight[:, COLOURS:].sum(dim=(2, 3))  # (size^2, embedding)
-            constant = self.meta.bias + code @ code_filters.t()  # (N, size^2)
-            filters = constant.view(-1, 1, self.size, self.size)
-            planes = padded.transpose(0, 1)  # pictures become groups
-            filtered: Tensor = F.conv2d(planes, filters, groups=filters.shape[0])
-            return filtered.transpose(0, 1)
+            constant: Tensor = self.meta.bias + code @ code_filters.t()
+            return constant
+
+
+def _filter_each(padded: Tensor, filters: Tensor) -> Tensor:
+    """Correlate each picture with its own filter (N, size, size), in fp32: all passes here."""
+    with torch.autocast(padded.device.type, enabled=False):
+        planes = padded.transpose(0, 1)  # pictures become groups
+        filtered: Tensor = F.conv2d(planes, filters.unsqueeze(1), groups=filters.shape[0])
+        return filtered.transpose(0, 1)
 
 
 def _neighbours(image: Tensor) -> Tensor:
     """The 3x3 neighbourhood of each pixel in all colours: (N, 27, H, W), colour-major."""
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    padded = pad_replicate(image, 1)
     height, width = image.shape[-2:]
     shifts = [
         padded[:, :, row : row + height, column : column + width]

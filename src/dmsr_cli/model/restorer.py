@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dmsr_cli.config import DMSRConfig
-from dmsr_cli.model.layers import RESIDUAL_START, ResidualGroup, conv3x3
+from dmsr_cli.model.layers import RESIDUAL_START, ResidualGroup, conv3x3, pad_replicate
 from dmsr_cli.model.meta_deblur import MetaDeblur
 
 COLOURS = 3
@@ -35,7 +35,7 @@ class Restorer(nn.Module):
         self.upsample = conv3x3(channels, config.upsampled_channels * config.scale**2)
         self.to_rgb = conv3x3(config.upsampled_channels, COLOURS)
         self.deblur = MetaDeblur(config)
-        self.output = nn.Conv2d(COLOURS, COLOURS, 3, padding=1, padding_mode="replicate")
+        self.output = nn.Conv2d(COLOURS, COLOURS, 3)
         self._start_as_interpolation()
 
     def forward(self, lr: Tensor, kernel: Tensor, noise_map: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Restorer(nn.Module):
         image = self.reconstruct(self.body(lr, noise_map))
         deblurred = self.deblur(image, kernel)
         with torch.autocast(deblurred.device.type, enabled=False):
-            restored: Tensor = self.output(deblurred)
+            restored: Tensor = self.output(pad_replicate(deblurred, 1))
         return restored
 
     def body(self, lr: Tensor, noise_map: Tensor) -> Tensor:
