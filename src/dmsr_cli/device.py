@@ -41,18 +41,30 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; "auto" is bf16 where CUDA has it in hardware, else fp32.
+def choose_precision(name: str, device: torch.device, training: bool = False) -> torch.dtype:
+    """The dtype called `name`; "auto" is bf16 where the device has it in hardware, else fp32.
+
+    On a CPU "auto" is bf16 for training alone, where the time counts; a restored picture is the
+    same whatever CPU it was restored on.
 
     Raises:
         SettingsError: `name` is not a precision's name.
     """
     if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        fast = _has_bf16(device) and (training or device.type != "cpu")
         return torch.bfloat16 if fast else torch.float32
     if name not in PRECISIONS:
         raise SettingsError(f"unknown precision {name!r}: use auto, {', '.join(PRECISIONS)}")
     return PRECISIONS[name]
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    # Releases of PyTorch without this function are the ones that cannot tell.
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    names = ("avx512_bf16", "amx_bf16")
+    return device.type == "cpu" and any(capabilities.get(name) for name in names)
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dmsr_cli.cli.report import PatientProgress
-    from dmsr_cli.training.loop import Progress
+    from dmsr_cli.training.record import Progress
 
 LOSSES = {
     "degradation": "degradation_weight",
@@ -22,6 +22,13 @@ LOSSES = {
     "kernel-consistency": "kernel_consistency_weight",
 }
 """Names of the losses that can be left out, and the settings that hold their weights."""
+SHORT = {
+    "reconstruction": "loss",
+    "degradation": "degradation",
+    "consistency": "consistency",
+    "kernel_consistency": "kernel",
+}
+"""What the terms of the loss are called while a run goes on."""
 PLAIN_EVERY = 30.0
 """Seconds between lines when standard error is not a terminal."""
 
@@ -42,12 +49,16 @@ PLAIN_EVERY = 30.0
 @click.option("--seed", type=click.IntRange(0), help="Source of all randomness.")
 @click.option("--without", multiple=True, type=click.Choice(list(LOSSES)),
               help="Leave out a loss (equations 7 and 8); may be repeated.")  # fmt: skip
-@click.option("--resume", is_flag=True, help="Go on with the run in the output folder.")
+@click.option("--resume", is_flag=True,
+              help="Go on with the run in the output folder, if there is one.")  # fmt: skip
 @click.option("--init-from", metavar="FILE", help="Start from these weights, of any scale.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps",
               help="Where to compute.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
               help="Arithmetic of the convolutions.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write what TensorBoard shows, too.")
+@click.option("--dry-run", is_flag=True,
+              help="Try a few steps, say what the training would be, write nothing.")  # fmt: skip
 @debug_option
 def train(
     data: tuple[str, ...],
@@ -59,6 +70,8 @@ def train(
     resume: bool,
     init_from: str | None,
     device: str,
+    tensorboard: bool,
+    dry_run: bool,
     debug: bool,
     **settings: Any,
 ) -> int:
@@ -73,6 +86,7 @@ def train(
     from dmsr_cli.cli.report import PatientProgress
     from dmsr_cli.device import choose_device
     from dmsr_cli.training import loop
+    from dmsr_cli.training.distributed import launched_rank
     from dmsr_cli.training.settings import read_recipe, with_changes
 
     changes = {name: value for name, value in settings.items() if value is not None}
@@ -80,24 +94,58 @@ def train(
         raise click.UsageError("give --minutes or --iterations, not both")
     changes.update({LOSSES[name]: 0.0 for name in without})
     chosen = with_changes(read_recipe(recipe), {"scale": scale} if scale else {}, changes)
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    # Of several processes the first one speaks.
+    console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=launched_rank() > 0)
     where = choose_device(device)
+    request: dict[str, Any] = {
+        "recipe": chosen,
+        "data": [Path(folder) for folder in data],
+        "output": Path(output),
+        "validation": Path(validation) if validation else None,
+        "device": where,
+        "resume": resume,
+        "init_from": Path(init_from) if init_from else None,
+    }
+    if dry_run:
+        _explain(request, recipe)
+        return 0
     console.print(f"training {recipe} x{chosen.model.scale} on {where}", markup=False)
     with PatientProgress(console, "loading pictures", patience=0) as bar:
         result = loop.train(
-            chosen,
-            [Path(folder) for folder in data],
-            Path(output),
-            validation=Path(validation) if validation else None,
-            device=where,
-            resume=resume,
-            init_from=Path(init_from) if init_from else None,
+            **request,
+            tensorboard=tensorboard,
             on_progress=_TrainingDisplay(console, bar).show,
             on_message=lambda text: console.print(text, markup=False),
         )
     psnr = "" if result.psnr is None else f", validation PSNR {result.psnr:.2f} dB"
     console.print(f"{result.iterations} iterations{psnr}; weights: {result.weights}", markup=False)
     return 0 if result.finished else INTERRUPTED
+
+
+def _explain(request: dict[str, Any], name: str) -> None:
+    """Print what a training would be; the result of the command, so it goes to standard output."""
+    from dmsr_cli.training.dry_run import dry_run
+
+    plan = dry_run(**request)
+    model, settings = request["recipe"].model, request["recipe"].training
+    hr = settings.patch * model.scale
+    memory = "unknown" if plan.peak_memory is None else f"{plan.peak_memory / 2**20:,.0f} MiB"
+    of = "of the GPU" if request["device"].type == "cuda" else "of the process, pictures included"
+    seconds, speed = plan.seconds_per_iteration, plan.patches_per_second
+    lines = {
+        "network": f"{name} x{model.scale}, {plan.parameters:,} parameters, "
+        f"{plan.extractor_parameters:,} of them the extractor's",
+        "pictures": plan.pictures,
+        "step": f"{settings.batch} patches of {settings.patch}x{settings.patch} LR pixels "
+        f"({hr}x{hr} HR), {plan.precision} on {request['device']}",
+        "time": f"{seconds:.3f} s an iteration, {speed:,.0f} patches/s",
+        "memory": f"{memory} {of}",
+        "budget": f"{plan.minutes:,.1f} minutes, about {plan.iterations:,} iterations, "
+        f"{plan.iterations * settings.batch:,} patches",
+        "output": f"{request['output']}: nothing was written",
+    }
+    for title, text in lines.items():
+        click.echo(f"{title:9} {text}")
 
 
 class _TrainingDisplay:
@@ -113,10 +161,11 @@ class _TrainingDisplay:
         """Take in a report of the loop."""
         if progress.psnr is not None:
             self.psnr = f"PSNR {progress.psnr:.2f} dB  "
-        losses = progress.losses
+        terms = "  ".join(
+            f"{SHORT[name]} {value:.4f}" for name, value in progress.losses.items() if value
+        )
         text = (
-            f"iteration {progress.iteration}  loss {losses['reconstruction']:.4f}  "
-            f"degradation {losses['degradation']:.4f}  {self.psnr}"
+            f"iteration {progress.iteration}  {terms}  {self.psnr}"
             f"{progress.patches_per_second:.0f} patches/s"
         )
         self.bar.update(progress.done, text)

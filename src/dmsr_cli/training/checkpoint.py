@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dmsr_cli.errors import CheckpointError
 from dmsr_cli.files import atomic_write, display_name
 from dmsr_cli.training.settings import Recipe
 
-FORMAT = 1
+FORMAT = 2
 
 # Settings that may differ between the run and its continuation: they change how long it goes on
 # and what is shown, not what a step does.
@@ -22,25 +23,26 @@ MAY_CHANGE = {"minutes", "iterations", "validate_every", "compile"}
 
 def save_checkpoint(path: Path, recipe: Recipe, state: dict[str, Any]) -> None:
     """Write tensors, numbers and the recipe; the file at `path` is whole at every moment."""
+    buffer = io.BytesIO()  # torch reports a full disk in its own way, Python as an OSError
+    torch.save({"format": FORMAT, "recipe": dataclasses.asdict(recipe), **state}, buffer)
     with atomic_write(path) as temporary:
-        torch.save({"format": FORMAT, "recipe": dataclasses.asdict(recipe), **state}, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
-def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
+def load_checkpoint(path: Path, recipe: Recipe, pictures: str) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto the CPU; no code in the file is ever run.
 
     Raises:
-        CheckpointError: missing or damaged, or made with settings that change the steps (each
-            difference is named).
+        CheckpointError: damaged, or made with other pictures or with settings that change the
+            steps (each difference is named).
     """
     shown = display_name(path)
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {shown}: start the run without --resume")
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself checks no sums
             intact = archive.testzip() is None
         state: dict[str, Any] = dict(torch.load(path, map_location="cpu", weights_only=True))
         version = state["format"]
+        saved_pictures = state.get("pictures", "unknown")
         saved = {table: dict(values) for table, values in state["recipe"].items()}
     except Exception:  # a damaged file makes torch raise about every class there is
         intact = False
@@ -57,6 +59,8 @@ def load_checkpoint(path: Path, recipe: Recipe) -> dict[str, Any]:
         for key, value in values.items()
         if key not in MAY_CHANGE and saved.get(table, {}).get(key) != value
     ]
+    if saved_pictures != pictures:
+        differences.append(f"pictures were {saved_pictures}, are {pictures}")
     if differences:
         raise CheckpointError(
             f"{shown} was made with other settings: {'; '.join(differences)}; "

@@ -6,6 +6,8 @@ it. Nothing is decoded or copied in the loop, so there is no data loader that co
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +21,7 @@ from dmsr_cli.errors import DataError, ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import find_images, read_image
 from dmsr_cli.model import Degradation
-from dmsr_cli.training.settings import TrainingSettings
+from dmsr_cli.training.settings import Recipe, TrainingSettings
 
 
 class Batch(NamedTuple):
@@ -76,8 +78,22 @@ def load_pictures(
     return pictures
 
 
+def load_patch_source(
+    folders: Sequence[Path], recipe: Recipe, device: torch.device, rank: int = 0
+) -> PatchSource:
+    """The source of batches for a recipe; raises what `load_pictures` raises."""
+    scale, patch = recipe.model.scale, recipe.training.patch
+    kernel_size = recipe.model.kernel_size
+    smallest = patch * scale + 2 * PatchDegradation(scale, kernel_size).margin
+    pictures = load_pictures(folders, smallest)
+    return PatchSource(pictures, scale, recipe.training, device, kernel_size, rank)
+
+
 class PatchSource:
-    """Draws seeded batches from pictures that live on the device."""
+    """Draws seeded batches from pictures that live on the device.
+
+    All that is random is drawn on the device, too, so that a GPU never waits for the CPU.
+    """
 
     def __init__(
         self,
@@ -86,52 +102,51 @@ class PatchSource:
         settings: TrainingSettings,
         device: torch.device,
         kernel_size: int = KERNEL_SIZE,
+        rank: int = 0,
     ) -> None:
-        self.scale = scale
         self.settings = settings
         self.device = device
         self.patch_degradation = PatchDegradation(scale, kernel_size)
         self.margin = self.patch_degradation.margin
         self.side = settings.patch * scale + 2 * self.margin
         sizes = torch.tensor([picture.shape[:2] for picture in pictures])
-        self.widths = sizes[:, 1]
-        self.starts = torch.cat((torch.zeros(1, dtype=torch.long), sizes.prod(dim=1).cumsum(0)))
-        self.places = sizes - self.side + 1  # how many rows and columns a patch can start at
+        places = sizes - self.side + 1  # how many rows and columns a patch can start at
         # Every place in every picture is equally likely.
-        self.share = self.places.double().prod(dim=1)
+        share = places.double().prod(dim=1).cumsum(0)
+        self.share = (share / share[-1]).float().to(device)
+        self.places = places.to(device)
+        self.widths = sizes[:, 1].to(device)
+        starts = torch.cat((torch.zeros(1, dtype=torch.long), sizes.prod(dim=1).cumsum(0)))
+        self.starts = starts.to(device)
         flat = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
         self.pixels = torch.from_numpy(flat).to(device)
-        # Choices that the CPU makes (places, flips) and those of the device (noise).
-        self.choices = torch.Generator().manual_seed(settings.seed + 1)
-        self.noise = torch.Generator(device).manual_seed(settings.seed + 2)
+        self.generator = torch.Generator(device)
+        self.rank = rank
+        self.pictures = _describe(pictures)
 
-    def state(self) -> dict[str, Tensor]:
-        """All that is needed to go on with exactly the next batch."""
-        return {"choices": self.choices.get_state(), "noise": self.noise.get_state()}
+    def batch(self, iteration: int) -> Batch:
+        """Random patches, flipped and rotated, each with its own kernel and noise level.
 
-    def set_state(self, state: dict[str, Tensor]) -> None:
-        """Go on after a `state`."""
-        self.choices.set_state(state["choices"])
-        self.noise.set_state(state["noise"])
-
-    def next_batch(self) -> Batch:
-        """Random patches, flipped and rotated, each with its own kernel and noise level."""
+        The same for the same pictures, settings, rank and iteration, whatever was drawn before.
+        """
         settings = self.settings
+        self.generator.manual_seed(_seed(settings.seed, self.rank, iteration))
         patches = self._gather().permute(0, 3, 1, 2).float() / 255
         widths = self._stratified(*settings.kernel_widths)
-        levels = self._stratified(*settings.noise_levels) / 255
-        rounded = torch.rand(settings.batch, generator=self.choices) < settings.eight_bit
-        rounded = rounded.to(self.device, non_blocking=True).view(-1, 1, 1, 1)
+        levels = self._stratified(*settings.noise_levels).view(-1, 1, 1, 1) / 255
+        rounded = self._uniform(settings.batch, 1, 1, 1) < settings.eight_bit
 
         kernels = gaussian_kernel(widths, self.patch_degradation.kernel_size)
-        kernels = kernels.to(self.device, non_blocking=True)
         prefiltered = self.patch_degradation.prefilter(patches)
         clean = self.patch_degradation.downsample(prefiltered, kernels)
-        noise = torch.randn(clean.shape, generator=self.noise, device=self.device)
-        noisy = clean + noise * levels.to(self.device, non_blocking=True).view(-1, 1, 1, 1)
+        noise = torch.randn(clean.shape, generator=self.generator, device=self.device)
+        noisy = clean + noise * levels
         lr = torch.where(rounded, to_8bit(noisy), noisy)
         inner = slice(self.margin, -self.margin)
         return Batch(patches[..., inner, inner], lr, Degradation(kernels, lr - clean), prefiltered)
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(shape, generator=self.generator, device=self.device)
 
     def _stratified(self, low: float, high: float) -> Tensor:
         """One uniform draw from each of `batch` equal parts of the range, in random order.
@@ -139,22 +154,34 @@ class PatchSource:
         Each value is uniform over the whole range; a batch, which is small, covers it evenly.
         """
         count = self.settings.batch
-        order = torch.randperm(count, generator=self.choices)
-        share = (order + torch.rand(count, generator=self.choices)) / count
-        return low + (high - low) * share
+        order = torch.randperm(count, generator=self.generator, device=self.device)
+        return low + (high - low) * (order + self._uniform(count)) / count
 
     def _gather(self) -> Tensor:
         """(N, side, side, 3) uint8: places, flips and quarter turns all become one index."""
         count, side = self.settings.batch, self.side
-        picture = torch.multinomial(self.share, count, replacement=True, generator=self.choices)
-        corner = (torch.rand(count, 2, generator=self.choices) * self.places[picture]).long()
-        flip_rows, flip_columns, transpose = (
-            torch.rand(3, count, 1, 1, generator=self.choices) < 0.5
-        ).unbind()
-        steps = torch.arange(side)
+        picture = torch.searchsorted(self.share, self._uniform(count), right=True)
+        corner = (self._uniform(count, 2) * self.places[picture]).long()
+        flip_rows, flip_columns, transpose = (self._uniform(3, count, 1, 1) < 0.5).unbind()
+        steps = torch.arange(side, device=self.device)
         rows, columns = steps.view(1, -1, 1), steps.view(1, 1, -1)
         rows, columns = torch.where(transpose, columns, rows), torch.where(transpose, rows, columns)
         rows = torch.where(flip_rows, side - 1 - rows, rows) + corner[:, :1, None]
         columns = torch.where(flip_columns, side - 1 - columns, columns) + corner[:, 1:, None]
         index = self.starts[picture].view(-1, 1, 1) + rows * self.widths[picture].view(-1, 1, 1)
-        return self.pixels[(index + columns).to(self.device, non_blocking=True)]
+        return self.pixels[index + columns]
+
+
+def _seed(*numbers: int) -> int:
+    """64 bits that differ for other numbers: neighbouring seeds must not give alike draws."""
+    text = " ".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
+def _describe(pictures: Sequence[np.ndarray]) -> str:
+    """What pictures these are, in a few words and a checksum."""
+    checksum = 0
+    for picture in pictures:
+        checksum = zlib.crc32(picture.tobytes(), checksum)
+    pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
+    return f"{len(pictures)} pictures of {pixels / 1e6:.2f} megapixels in all ({checksum:08x})"

@@ -24,8 +24,9 @@ class Interruption:
 def watch_for_interruption() -> Iterator[Interruption]:
     """While the block runs, the first SIGINT or SIGTERM only sets `requested`.
 
-    That first signal also brings the previous handlers back, so that a second one acts at once.
-    They are back after the block in any case. Signals that are ignored (as under nohup) or
+    It also brings the previous handler of SIGINT back, so that a second Ctrl-C acts at once. A
+    second SIGTERM changes nothing: job schedulers and torchrun send it more than once. All
+    handlers are back after the block in any case. Signals that are ignored (as under nohup) or
     handled outside Python are left alone, and so are all of them outside the main thread, the
     only one that Python lets handle signals.
     """
@@ -45,7 +46,8 @@ def watch_for_interruption() -> Iterator[Interruption]:
 
     def request(number: int, frame: FrameType | None) -> None:
         interruption.requested = True
-        restore()
+        if signal.SIGINT in previous:
+            signal.signal(signal.SIGINT, previous[signal.SIGINT])
 
     try:
         for number in previous:

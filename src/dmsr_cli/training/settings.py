@@ -33,6 +33,9 @@ class TrainingSettings:
     thousands of products, and at the full rate one step throws the picture about."""
     warmup: int = 500
     """Iterations of linear rise before the cosine."""
+    schedule: tuple[float, ...] = (0.0, 1.0)
+    """The part of the cosine that this run covers: (0.5, 1) is the second half of a training that
+    another run, on another machine perhaps, began with (0, 0.5)."""
     gradient_clip: float = 0.5
     """Largest norm of the gradient of extractor, restorer, and its last convolutions, each; 0
     switches it off."""
@@ -90,11 +93,16 @@ class TrainingSettings:
         for name in ("ema", "eight_bit"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
-        for name, low in (("kernel_widths", 0.05), ("noise_levels", 0.0)):
+        for name, low, high in (
+            ("kernel_widths", 0.05, math.inf),
+            ("noise_levels", 0.0, math.inf),
+            ("schedule", 0.0, 1.0),
+        ):
             bounds = getattr(self, name)
-            if len(bounds) != 2 or not low <= bounds[0] <= bounds[1]:
+            if len(bounds) != 2 or not low <= bounds[0] <= bounds[1] <= high:
+                reach = f"from {low:g} up" if high == math.inf else f"from {low:g} to {high:g}"
                 raise SettingsError(
-                    f"{name} must be two numbers, the smaller first, from {low} up: not {bounds}"
+                    f"{name} must be two numbers, the smaller first, {reach}: not {bounds}"
                 )
 
 

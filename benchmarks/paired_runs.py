@@ -1,0 +1,130 @@
+"""Short trainings that differ in one thing each: what gives the most PSNR for the same work.
+
+    python benchmarks/paired_runs.py --data photos --val holdout --test Set5 -s 4 -o runs \\
+        --iterations 3000 base rate-1e-3:learning_rate=1e-3 wide:model.channels=96
+
+Each run has a name and any number of `setting=value` (JSON, with ; for ,), or
+`model.setting=value`; all else is the recipe. Runs whose folder holds a result are not repeated.
+One thread for each run, so that as many as there are cores go side by side (`--jobs`) and none
+waits for another. A run's budget is its iterations; `iterations=N` makes up for a change that
+alters the cost of a step: the seconds in the table are CPU seconds of the process, which other
+work on the machine hardly changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from dmsr_cli.training.settings import read_recipe, with_changes
+
+NOISE_LEVELS = (15.0, 50.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, action="append")
+    parser.add_argument("--val", required=True)
+    parser.add_argument("--test", required=True, help="test set for the table")
+    parser.add_argument("-s", "--scale", type=int, default=4)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--recipe", default="lite")
+    parser.add_argument("--iterations", type=int, default=3000)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("runs", nargs="+")
+    arguments = parser.parse_args()
+    if arguments.one:
+        run(arguments)
+        return
+    shared = sys.argv[1 : len(sys.argv) - len(arguments.runs)]
+
+    def start(spec: str) -> None:
+        folder = arguments.output / spec.split(":")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "result.json").exists():
+            return
+        with (folder / "output.txt").open("w") as file:
+            command = [sys.executable, __file__, *shared, "--one", spec]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(start, arguments.runs))
+    print("| run | iterations | CPU seconds | validation | " + "noisy cells |")
+    print("|---|---|---|---|---|")
+    for spec in arguments.runs:
+        file = arguments.output / spec.split(":")[0] / "result.json"
+        if not file.exists():
+            print(f"| {spec} | failed: see {file.parent / 'output.txt'} | | | |")
+            continue
+        result = json.loads(file.read_text())
+        cells = " ".join(f"{value:.2f}" for value in result["cells"])
+        print(
+            f"| {spec} | {result['iterations']} | {result['seconds']:.0f} "
+            f"| {result['validation']:.2f} | {cells} |"
+        )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """One training and its scores, in this process."""
+    import torch
+
+    from dmsr_cli.evaluation import evaluate
+    from dmsr_cli.pipeline import load_model
+    from dmsr_cli.training.loop import train
+
+    torch.set_num_threads(1)
+    (spec,) = arguments.runs
+    name, _, text = spec.partition(":")
+    model: dict[str, Any] = {"scale": arguments.scale}
+    training: dict[str, Any] = {"iterations": arguments.iterations}
+    init_from = None
+    for change in filter(None, text.split(",")):
+        key, _, value = change.partition("=")
+        if key == "init_from":
+            init_from = Path(value)
+            continue
+        parsed = json.loads(value.replace(";", ","))
+        if key.startswith("model."):
+            model[key.removeprefix("model.")] = parsed
+        else:
+            training[key] = parsed
+    recipe = with_changes(read_recipe(arguments.recipe), model, training)
+    folder = arguments.output / name / "run"
+    start = time.process_time()
+    result = train(
+        recipe,
+        [Path(path) for path in arguments.data],
+        folder,
+        validation=Path(arguments.val),
+        resume=True,
+        init_from=init_from,
+        on_message=print,
+    )
+    seconds = time.process_time() - start
+    scores = evaluate(
+        Path(arguments.test),
+        load_model(str(result.weights), device="cpu"),
+        noise_levels=NOISE_LEVELS,
+        lr_kinds=["float"],
+    )
+    cells = [score.psnr for score in scores]
+    content = {
+        "iterations": result.iterations,
+        "seconds": seconds,
+        "validation": result.psnr,
+        "cells": cells,
+    }
+    (arguments.output / name / "result.json").write_text(json.dumps(content))
+
+
+if __name__ == "__main__":
+    main()
