@@ -43,6 +43,8 @@ PLAIN_EVERY = 30.0
               help="Network and settings: a shipped recipe or a .toml file.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of time.")
 @click.option("--iterations", type=click.IntRange(1), help="Budget of optimizer steps.")
+@click.option("--stop-after", type=click.FloatRange(0, min_open=True), metavar="MINUTES",
+              help="Stop before the budget ends, to go on later with --resume.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), help="Patches for each step.")
 @click.option("--patch", type=click.IntRange(1), help="Side of a patch in LR pixels.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Its peak.")
@@ -71,6 +73,7 @@ def train(
     init_from: str | None,
     device: str,
     tensorboard: bool,
+    stop_after: float | None,
     dry_run: bool,
     debug: bool,
     **settings: Any,
@@ -114,12 +117,13 @@ def train(
         result = loop.train(
             **request,
             tensorboard=tensorboard,
+            stop_after=stop_after,
             on_progress=_TrainingDisplay(console, bar).show,
             on_message=lambda text: console.print(text, markup=False),
         )
     psnr = "" if result.psnr is None else f", validation PSNR {result.psnr:.2f} dB"
     console.print(f"{result.iterations} iterations{psnr}; weights: {result.weights}", markup=False)
-    return 0 if result.finished else INTERRUPTED
+    return 0 if result.finished or stop_after else INTERRUPTED
 
 
 def _explain(request: dict[str, Any], name: str) -> None:
@@ -164,13 +168,11 @@ class _TrainingDisplay:
         terms = "  ".join(
             f"{SHORT[name]} {value:.4f}" for name, value in progress.losses.items() if value
         )
-        text = (
-            f"iteration {progress.iteration}  {terms}  {self.psnr}"
-            f"{progress.patches_per_second:.0f} patches/s"
-        )
-        self.bar.update(progress.done, text)
+        speed = f"{progress.patches_per_second:.0f} patches/s"
+        text = f"iteration {progress.iteration}  {self.psnr}{speed}"
+        self.bar.update(progress.done, f"{text}\n{terms}")
         due = time.monotonic() - self.last_line > PLAIN_EVERY or progress.psnr is not None
         if not self.console.is_terminal and due:
             self.last_line = time.monotonic()
             left = progress.seconds * (1 / max(progress.done, 1e-6) - 1)
-            self.console.print(f"{text}  {left / 60:.1f} min left", markup=False)
+            self.console.print(f"{text}  {terms}  {left / 60:.1f} min left", markup=False)

@@ -44,7 +44,7 @@ class _DynamicConvolution(torch.autograd.Function):
         for some in _groups(weights):
             output = result[some]
             for tap, window in zip(
-                _taps(weights[some]), _windows(padded[some], weights), strict=True
+                _planes(weights[some]), _windows(padded[some], weights), strict=True
             ):
                 output.addcmul_(tap, window)
         return result
@@ -56,16 +56,16 @@ class _DynamicConvolution(torch.autograd.Function):
         gradient = gradient.contiguous()
         for some in _groups(weights):
             output_gradient = gradient[some]
-            channels = output_gradient.split(1, dim=1)
+            channels = _planes(output_gradient)
             for tap, tap_gradient, window, window_gradient in zip(
-                _taps(weights[some]),
-                _taps(weights_gradient[some]),
+                _planes(weights[some]),
+                _planes(weights_gradient[some]),
                 _windows(padded[some], weights),
                 _windows(padded_gradient[some], weights),
                 strict=True,
             ):
                 window_gradient.addcmul_(tap, output_gradient)
-                window_channels = window.split(1, dim=1)
+                window_channels = _planes(window)
                 torch.mul(channels[0], window_channels[0], out=tap_gradient)
                 for channel, window_channel in zip(channels[1:], window_channels[1:], strict=True):
                     tap_gradient.addcmul_(channel, window_channel)
@@ -79,9 +79,9 @@ def _groups(weights: Tensor) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def _taps(weights: Tensor) -> tuple[Tensor, ...]:
-    """Views (N, 1, H, W) of (N, size^2, H, W)."""
-    return weights.split(1, dim=1)
+def _planes(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Each channel of (N, C, H, W) as a view (N, 1, H, W)."""
+    return tensor.unsqueeze(2).unbind(1)
 
 
 def _windows(padded: Tensor, weights: Tensor) -> Iterator[Tensor]:

@@ -35,6 +35,8 @@ from dmsr_cli.model.layers import pad_replicate
 COLOURS = 3
 TAPS = 9
 """Taps of the 3x3 conv that makes the weights."""
+CHANNELS = {"cuda": (8, torch.channels_last)}
+"""What convolutions like on a device: channels in multiples of this, and a memory layout."""
 WEIGHED_UP_TO = 9
 """Largest window for which making the weights is the faster form on a CPU."""
 
@@ -90,11 +92,17 @@ class MetaDeblur(nn.Module):
         A conv with one input channel is slow everywhere. The horizontal taps become channels
         (a shifted view for each), and a conv of size x 1 does the rest.
         """
+        multiple, layout = CHANNELS.get(padded.device.type, (1, torch.contiguous_format))
+        extra_taps, extra_filters = -self.size % multiple, -filters.shape[1] % multiple
+        padded = F.pad(padded, (0, extra_taps))  # these zeros meet the weights' zeros
         count, colours, height, width = padded.shape
-        shifted = padded.reshape(count * colours, 1, height, width).unfold(3, self.size, 1)
+        shifted = padded.reshape(count * colours, 1, height, width)
+        shifted = shifted.unfold(3, self.size + extra_taps, 1)
         shifted = shifted.squeeze(1).permute(0, 3, 1, 2)  # (N*3, size, H + 2r, W)
         weight = filters.t().reshape(-1, self.size, self.size).transpose(1, 2).unsqueeze(-1)
-        responses = F.conv2d(shifted.contiguous(), weight).contiguous()
+        weight = F.pad(weight, (0, 0, 0, 0, 0, extra_taps, 0, extra_filters))
+        responses = F.conv2d(shifted.contiguous(memory_format=layout), weight)
+        responses = responses[:, : filters.shape[1]].contiguous(memory_format=layout)
         return responses.view(count, colours, *responses.shape[1:])
 
     def _constant_weights(self, kernel: Tensor) -> Tensor:

@@ -12,24 +12,20 @@ from typing import Any
 import torch
 
 from dmsr_cli.device import choose_precision
-from dmsr_cli.errors import CheckpointError, DmsrError, SettingsError, TrainingError
+from dmsr_cli.errors import CheckpointError, DmsrError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, reason_of
 from dmsr_cli.model import DMSR
 from dmsr_cli.training.board import Board
-from dmsr_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from dmsr_cli.training.checkpoint import load_checkpoint
 from dmsr_cli.training.data import load_patch_source
 from dmsr_cli.training.distributed import join_world
 from dmsr_cli.training.interruption import watch_for_interruption
+from dmsr_cli.training.keeper import CHECKPOINT, Keeper
 from dmsr_cli.training.record import Progress, Record
 from dmsr_cli.training.settings import Recipe, TrainingSettings, recipe_text
 from dmsr_cli.training.step import Stepper
 from dmsr_cli.training.validation import Validator
-from dmsr_cli.weights import load_weights, save_weights
-
-CHECKPOINT = "checkpoint.pt"
-"""Name of the full state in the folder of a run."""
-REPORT_EVERY = 20
-"""Iterations between looks at the loss: each look waits for the device."""
+from dmsr_cli.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,7 @@ def train(
     resume: bool = False,
     init_from: Path | None = None,
     tensorboard: bool = False,
+    stop_after: float | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_message: Callable[[str], None] = lambda message: None,
 ) -> TrainingResult:
@@ -71,6 +68,8 @@ def train(
         resume: go on from the checkpoint in `output` if there is one; bit for bit on the CPU.
         init_from: weights to start from; tensors of another shape start anew.
         tensorboard: write the curves for TensorBoard, too.
+        stop_after: end the run in order after this many minutes from now, loading included, even
+            if its budget is larger; `resume` goes on.
         on_progress: called every `REPORT_EVERY` iterations and after each validation, in the
             process that leads. A KeyboardInterrupt from it, SIGINT and SIGTERM end the run as
             soon as the step is over; its state is saved. A second SIGINT ends it at once and
@@ -82,6 +81,7 @@ def train(
             final state cannot be written; another process went away.
     """
     settings = recipe.training
+    called = time.monotonic()
     check_request(recipe, output, resume, init_from)
     checkpoint_path = output / CHECKPOINT
     weights_path = output / f"dmsr-x{recipe.model.scale}.safetensors"
@@ -111,78 +111,44 @@ def train(
                 f"learning rate times {world.rate_factor:.3g}"
             )
         world.wait()  # nobody may take what the first one writes for an earlier run's
-        record = None
+        keeper = None
         if world.leads:
-            record = _open_folder(recipe, output, iteration, tensorboard, on_message)
+            keeper = Keeper(
+                recipe,
+                output,
+                step,
+                validator,
+                _open_folder(recipe, output, iteration, tensorboard, on_message),
+                pictures=source.pictures,
+                iteration=iteration,
+                psnr=psnr,
+                on_progress=on_progress,
+                on_message=on_message,
+            )
 
-        def clock() -> float:
-            return seconds_before + time.monotonic() - started
-
-        def check() -> None:
-            sound = step.steps_before_trouble()
-            if sound is not None:
-                raise _not_finite("loss is", first_iteration + sound + 1, weights_path)
-
-        def save() -> None:
-            check()
-            # A finite loss can be followed by a step that breaks the weights.
-            if not all(parameter.isfinite().all() for parameter in model.parameters()):
-                raise _not_finite("weights are", iteration, weights_path)
-            state = {**step.state(), "iteration": iteration, "seconds": clock(), "psnr": psnr}
-            save_checkpoint(checkpoint_path, recipe, {**state, "pictures": source.pictures})
-            info = {"iterations": iteration, "seconds": round(clock()), "psnr": psnr}
-            save_weights(step.average, weights_path, info=info)
-
-        first_iteration = iteration
-        started = since = time.monotonic()
-        since_iteration = iteration
-        next_validation = started + 60 * settings.validate_every
+        rate, losses = 0.0, None
+        started = time.monotonic() - seconds_before
         with watch_for_interruption() as interruption:
             while True:
-                done = _budget_used(settings, iteration, clock())
-                done, stop = world.agree(done, interruption.requested)
+                seconds = time.monotonic() - started
+                out_of_time = stop_after and time.monotonic() - called >= 60 * stop_after
+                done, stop = world.agree(
+                    _budget_used(settings, iteration, seconds),
+                    bool(interruption.requested or out_of_time),
+                )
                 if done >= 1 or stop:
                     break
                 rate = _rate(settings, iteration, done) * world.rate_factor
                 iteration += 1
                 losses = step(source.batch(iteration), iteration, rate)
-
-                validate = time.monotonic() >= next_validation
-                if not record or (iteration % REPORT_EVERY and not validate):
-                    continue
-                values = {name: value.item() for name, value in losses._asdict().items()}
-                check()
-                patches = (iteration - since_iteration) * settings.batch * world.size
-                speed = patches / (time.monotonic() - since)
-                if validate:
-                    if validator:
-                        shown = validator.validate(step.average)
-                        psnr = shown.psnr
-                        record.show(shown, iteration)
-                    _try_to(save, on_message)
-                    next_validation = time.monotonic() + 60 * settings.validate_every
-                report = Progress(
-                    *(iteration, done, clock(), rate, speed, values, psnr if validate else None)
-                )
-                record.write(report)
-                if validate:
-                    record.draw()
-                since, since_iteration = time.monotonic(), iteration
-                try:
-                    on_progress(report)
-                except KeyboardInterrupt:
+                if keeper and keeper.look(iteration, done, seconds, rate, losses):
                     interruption.requested = True
             finished = done >= 1
             if not finished:
-                on_message(f"interrupted at iteration {iteration}; go on with --resume")
-            elif validator and record:
-                shown = validator.validate(step.average)
-                psnr = shown.psnr
-                record.show(shown, iteration)
-            if record:
-                save()
-                record.draw()
-                record.close()
+                on_message(f"stopped at iteration {iteration}; go on with --resume")
+            if keeper:
+                keeper.finish(iteration, time.monotonic() - started, rate, losses, finished)
+                psnr = keeper.psnr
             world.wait()  # a process that ends makes torchrun stop the others
     return TrainingResult(weights_path, iteration, psnr, finished)
 
@@ -244,16 +210,6 @@ def _open_folder(
     return Record(output, iteration > 0, board, on_message)
 
 
-def _try_to(save: Callable[[], None], on_message: Callable[[str], None]) -> None:
-    """A full disk must not end a run that can still be saved later."""
-    try:
-        save()
-    except TrainingError:
-        raise
-    except DmsrError as error:
-        on_message(f"{error}; the last checkpoint stays, and the run goes on")
-
-
 def take_over(model: DMSR, other: DMSR, path: Path) -> str:
     """Copy every tensor of the same name and shape; says what starts anew."""
     mine, theirs = model.state_dict(), other.state_dict()
@@ -266,10 +222,3 @@ def take_over(model: DMSR, other: DMSR, path: Path) -> str:
     new = sorted(set(mine) - set(fitting))
     text = f"{len(fitting)} of {len(mine)} tensors taken from {display_name(path)}"
     return f"{text}; new: {', '.join(new)}" if new else text
-
-
-def _not_finite(what: str, iteration: int, weights: Path) -> TrainingError:
-    text = f"the {what} not finite at iteration {iteration}: lower --learning-rate"
-    if weights.exists():
-        text = f"{text}; the last good state is in {display_name(weights.parent)}"
-    return TrainingError(text)
