@@ -56,7 +56,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_all_that_is_needed(workplace: Path) -> None:
     run = workplace / "run"
     assert {path.name for path in run.iterdir()} == {
-        *("recipe.toml", "log.csv", "checkpoint.pt", "dmsr-x3.safetensors"),
+        *("recipe.toml", "log.csv", "curves.png", "validation"),
+        *("checkpoint.pt", "dmsr-x3.safetensors"),
     }
     assert "iterations = 4" in (run / "recipe.toml").read_text()
 
@@ -103,6 +104,19 @@ def test_init_from_another_scale(workplace: Path) -> None:
     assert "restorer.upsample.weight" in done.stderr
 
 
+def test_resume_begins_a_run_that_is_not_there(workplace: Path) -> None:
+    """The same command starts a job and starts it again; the second time there is nothing left."""
+    command = (
+        *("train", "--data", "pictures", "-s", 3, "--recipe", "tiny.toml", "-o", "again"),
+        *("--resume", "--device", "cpu"),
+    )
+    for told in ("no checkpoint in again yet: this is a new run", "going on from iteration 4"):
+        done = dmsr(*command, cwd=workplace)
+        assert done.returncode == 0, done.stderr
+        assert told in done.stderr.splitlines()
+        assert "4 iterations; weights: " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -113,7 +127,6 @@ def test_init_from_another_scale(workplace: Path) -> None:
         (["--data", "pictures", "--recipe", "huge"], 2, ["huge", "lite"]),
         (["--data", "pictures", "--recipe", "bad.toml"], 2, ["bad.toml", "chanels"]),
         (["--data", "pictures", "--minutes", "1", "--iterations", "1"], 2, ["not both"]),
-        (["--data", "pictures", "--resume"], 1, ["no checkpoint"]),
         (["--data", "pictures", "--init-from", "absent.safetensors"], 1, ["absent.safetensors"]),
         (["--data", "pictures", "-o", "run"], 2, ["run", "--resume"]),
     ],

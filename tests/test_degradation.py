@@ -180,6 +180,20 @@ class TestPatchDegradation:
         assert right.abs().max() > 0.1
         torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
 
+    @pytest.mark.parametrize("scale", [1, *SCALES, 8])
+    @pytest.mark.parametrize("size", [(0, 0), (0, 5), (9, 2)])
+    def test_prefilter_is_a_convolution(self, scale, size):
+        """With the bicubic taps, in both directions; 0 is the smallest patch that has a result."""
+        taps = bicubic_taps(scale)
+        height, width = (len(taps) + more for more in size)
+        patch = torch.rand(2, 3, height, width)
+        actual = PatchDegradation(scale).prefilter(patch)
+        weight = torch.outer(taps, taps).view(1, 1, len(taps), len(taps))
+        expected = F.conv2d(patch.double().reshape(6, 1, height, width), weight)
+        assert actual.dtype == torch.float32
+        assert actual.shape == (2, 3, size[0] + 1, size[1] + 1)
+        torch.testing.assert_close(actual.double().view_as(expected), expected, atol=1e-6, rtol=0)
+
 
 class TestDegrade:
     def test_is_seeded(self):

@@ -7,7 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dmsr_cli.model.meta_deblur import MetaDeblur
+from dmsr_cli.model import dynamic_convolution as dynamic_convolution_module
+from dmsr_cli.model import meta_deblur
+from dmsr_cli.model.dynamic_convolution import dynamic_convolution
+from dmsr_cli.model.meta_deblur import WEIGHED_UP_TO, MetaDeblur
 
 SIZES = [(1, 1), (1, 13), (13, 1), (5, 7), (16, 19)]
 
@@ -41,14 +44,30 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     assert (actual - expected).abs().max() <= 1e-5 * max(1, expected.abs().max().item())
 
 
-@pytest.mark.parametrize("deblur_size", [7, 15])
+def count_weighed(monkeypatch) -> list[int]:
+    """A list that grows when weights are made for each pixel."""
+    calls = []
+
+    def watched(padded, weights):
+        calls.append(weights.shape[1])
+        return dynamic_convolution(padded, weights)
+
+    monkeypatch.setattr(meta_deblur, "dynamic_convolution", watched)
+    return calls
+
+
+# On the CPU, 7 makes the weights and 15 does not; on other devices neither does.
+@pytest.mark.parametrize(("deblur_size", "weighed_up_to"), [(7, 9), (15, 9), (7, 0)])
 @pytest.mark.parametrize("size", SIZES)
-def test_values_and_gradients(tiny_config, deblur_size, size):
+def test_values_and_gradients(tiny_config, monkeypatch, deblur_size, weighed_up_to, size):
+    monkeypatch.setattr(meta_deblur, "WEIGHED_UP_TO", weighed_up_to)
+    calls = count_weighed(monkeypatch)
     module, image, kernel = random_case(tiny_config(), deblur_size, size)
     reference = copy.deepcopy(module).double()
     inputs = [tensor.clone().requires_grad_() for tensor in (image, kernel)]
     exact = [tensor.double().requires_grad_() for tensor in (image, kernel)]
     actual, expected = module(*inputs), direct_form(reference, *exact)
+    assert calls == ([deblur_size**2] if deblur_size <= weighed_up_to else [])
     assert expected.abs().max() > 0.1
     assert_near(actual, expected)
 
@@ -62,6 +81,90 @@ def test_values_and_gradients(tiny_config, deblur_size, size):
     for left, right in pairs:
         assert right.grad.abs().max() > 0
         assert_near(left.grad, right.grad)
+
+
+def test_which_form_is_used(tiny_config, monkeypatch):
+    calls = count_weighed(monkeypatch)
+    assert WEIGHED_UP_TO == 9  # the sizes above are on both sides of it
+    for deblur_size, weighed in ((9, [81]), (11, [])):
+        module, image, kernel = random_case(tiny_config(), deblur_size, (5, 7))
+        module(image, kernel)
+        assert calls == weighed
+        calls.clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@torch.no_grad()
+def test_cuda_never_makes_the_weights(tiny_config, monkeypatch):
+    calls = count_weighed(monkeypatch)
+    module, image, kernel = random_case(tiny_config(), 7, (5, 7))
+    expected = direct_form(copy.deepcopy(module).double(), image.double(), kernel.double())
+    actual = module.cuda()(image.cuda(), kernel.cuda()).cpu()
+    assert calls == []
+    # Convolutions in TF32, if they are, keep 10 bits.
+    torch.testing.assert_close(actual.double(), expected, atol=1e-2, rtol=1e-2)
+
+
+class TestDynamicConvolution:
+    """Its gradients are its own; here with all pictures at once, two at a time, and one."""
+
+    @pytest.fixture(autouse=True, params=[2**15, 40, 1])
+    def _cached_pixels(self, request, monkeypatch):
+        monkeypatch.setattr(dynamic_convolution_module, "CACHED_PIXELS", request.param)
+
+    def case(self, size, height, width, count=3, channels=3):
+        torch.manual_seed(0)
+        padded = torch.randn(count, channels, height + size - 1, width + size - 1)
+        return padded.double(), torch.randn(count, size**2, height, width).double()
+
+    @pytest.mark.parametrize(
+        ("size", "height", "width", "channels"),
+        [(1, 1, 1, 1), (1, 3, 2, 3), (3, 1, 1, 3), (3, 4, 5, 1), (3, 2, 5, 2), (5, 1, 3, 2)],
+    )
+    def test_gradients(self, size, height, width, channels):
+        inputs = self.case(size, height, width, channels=channels)
+        assert torch.autograd.gradcheck(
+            dynamic_convolution, [tensor.requires_grad_() for tensor in inputs]
+        )
+
+    @pytest.mark.parametrize("size", [1, 3, 7])
+    def test_values(self, size):
+        padded, weights = self.case(size, 5, 4)
+        windows = padded.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, H, W, size, size)
+        expected = torch.einsum("ncyxij,nijyx->ncyx", windows, weights.unflatten(1, (size, size)))
+        torch.testing.assert_close(dynamic_convolution(padded, weights), expected)
+
+    def test_float32_stays_float32(self):
+        inputs = [tensor.float().requires_grad_() for tensor in self.case(3, 4, 5)]
+        result = dynamic_convolution(*inputs)
+        result.sum().backward()
+        assert {tensor.dtype for tensor in (result, *(each.grad for each in inputs))} == {
+            torch.float32
+        }
+
+    def test_memory_layout_does_not_matter(self):
+        padded, weights = self.case(3, 4, 5)
+        plain = dynamic_convolution(padded, weights)
+        layout = {"memory_format": torch.channels_last}
+        other = [tensor.contiguous(**layout).requires_grad_() for tensor in (padded, weights)]
+        result = dynamic_convolution(*other)
+        torch.testing.assert_close(result, plain)
+        # As is the gradient that comes back, whatever comes after.
+        probe = torch.randn_like(result)
+        first = torch.autograd.grad(result, other, probe, retain_graph=True)
+        second = torch.autograd.grad(result, other, probe.contiguous(**layout))
+        for left, right in zip(first, second, strict=True):
+            torch.testing.assert_close(left, right)
+
+    def test_only_what_is_wanted(self):
+        """A picture that needs no gradient, as in a given degradation, is no error."""
+        padded, weights = self.case(3, 4, 5)
+        (gradient,) = torch.autograd.grad(
+            dynamic_convolution(padded, weights.requires_grad_()).sum(), weights
+        )
+        windows = padded.unfold(2, 3, 1).unfold(3, 3, 1).sum(dim=1)  # (N, H, W, 3, 3)
+        expected = windows.permute(0, 3, 4, 1, 2).flatten(1, 2)
+        torch.testing.assert_close(gradient, expected)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from dmsr_cli.config import DMSRConfig
 from dmsr_cli.errors import SettingsError
 from dmsr_cli.model import DMSR, Degradation, DegradationExtractor
+from dmsr_cli.model.layers import pad_replicate, spatial_mean
 from dmsr_cli.model.meta_deblur import MetaDeblur
 from dmsr_cli.training.settings import read_recipe
 
@@ -41,6 +42,58 @@ def test_lite_is_small(scale):
     with torch.device("meta"):
         model = DMSR(dataclasses.replace(read_recipe("lite").model, scale=scale))
     assert 400_000 < parameters(model) < 1_200_000
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("width", [0, 1, 2, 7, 31])
+@pytest.mark.parametrize("size", SIZES)
+def test_pad_replicate(size, width, layout):
+    """Also where the padding is wider than the picture."""
+    torch.manual_seed(0)
+    image = torch.rand(2, 3, *size, dtype=torch.float64)
+    image = image.contiguous(memory_format=layout).requires_grad_()
+    expected = F.pad(image, (width,) * 4, mode="replicate")
+    actual = pad_replicate(image, width)
+    assert torch.equal(actual, expected)
+    probe = torch.randn_like(actual)
+    (left,) = torch.autograd.grad(actual, image, probe)
+    (right,) = torch.autograd.grad(expected, image, probe)
+    torch.testing.assert_close(left, right)
+
+
+class TestSpatialMean:
+    def test_values(self):
+        features = torch.rand(2, 5, 7, 3, dtype=torch.float64)
+        expected = features.sum(dim=(2, 3)).float() / 21
+        torch.testing.assert_close(spatial_mean(features), expected)
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_float32_from_bf16(self, layout):
+        """In bf16, a sum stops to grow at 256 ones."""
+        features = torch.ones(1, 4, 64, 64).bfloat16().contiguous(memory_format=layout)
+        features[:, :, ::2] = 1.0078125  # the next larger number
+        mean = spatial_mean(features)
+        assert mean.dtype == torch.float32
+        torch.testing.assert_close(mean, torch.full((1, 4), 1.00390625), atol=1e-6, rtol=0)
+
+    def test_gradient(self):
+        features = torch.rand(2, 3, 4, 5, dtype=torch.float64).requires_grad_()
+        probe = torch.randn(2, 3)
+        (gradient,) = torch.autograd.grad(spatial_mean(features), features, probe)
+        expected = (probe / 20)[:, :, None, None].expand(-1, -1, 4, 5)
+        torch.testing.assert_close(gradient, expected.double(), atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_gradient_of_a_channels_last_picture_has_its_layout(self, dtype):
+        """Also when it is the first of those that are added up."""
+        layout = {"memory_format": torch.channels_last}
+        features, probe = (torch.rand(2, 8, 5, 6, dtype=dtype).contiguous(**layout) for _ in "ab")
+        features.requires_grad_()
+        total = (features * probe).sum() + spatial_mean(features).square().sum()
+        # Not backward(): that would bring the sum into the layout of the picture.
+        (gradient,) = torch.autograd.grad(total, features)
+        assert gradient.dtype == dtype
+        assert gradient.is_contiguous(**layout)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

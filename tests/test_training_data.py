@@ -1,20 +1,16 @@
-"""Training pictures from folders, and the patches and degradations drawn from them."""
+"""The patches and degradations drawn from training pictures."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from torch import Tensor
 
 from dmsr_cli.degradation import PatchDegradation, bicubic_downsample, blur, gaussian_kernel
-from dmsr_cli.errors import DataError
-from dmsr_cli.training.data import Batch, PatchSource, load_pictures
+from dmsr_cli.training.data import Batch, PatchSource
 from dmsr_cli.training.settings import TrainingSettings
 
 CPU = torch.device("cpu")
@@ -32,9 +28,11 @@ def map_picture(height: int, width: int, number: int) -> np.ndarray:
     return np.stack((rows, columns, np.full_like(rows, number)), axis=-1).astype(np.uint8)
 
 
-def source_of(*pictures: np.ndarray, scale: int = 2, kernel_size: int = 15, **changes: object):
+def source_of(
+    *pictures: np.ndarray, scale: int = 2, kernel_size: int = 15, rank: int = 0, **changes: object
+):
     settings = dataclasses.replace(SETTINGS, **changes)  # type: ignore[arg-type] # by name
-    return PatchSource(pictures, scale, settings, CPU, kernel_size)
+    return PatchSource(pictures, scale, settings, CPU, kernel_size, rank)
 
 
 def symmetries(image: Tensor) -> list[Tensor]:
@@ -48,96 +46,10 @@ def same(left: Batch, right: Batch) -> bool:
     return all(torch.equal(one, other) for one, other in pairs)
 
 
-class TestLoadPictures:
-    def save(self, path: Path, array: np.ndarray) -> None:
-        path.parent.mkdir(exist_ok=True)
-        PIL.Image.fromarray(array).save(path)
-
-    def refused(self, *folders: Path, smallest: int = 8) -> str:
-        with pytest.raises(DataError) as error:
-            load_pictures(folders, smallest)
-        assert "\n" not in str(error.value)
-        return str(error.value)
-
-    def test_exact_pixels_in_the_order_of_names(self, tmp_path: Path) -> None:
-        names = ["b/x.png", "a.png", "c.png"]
-        pictures = {name: random_picture(8 + i, 9 + i, i) for i, name in enumerate(names)}
-        for name, picture in pictures.items():
-            self.save(tmp_path / name, picture)
-        (tmp_path / "notes.txt").write_text("not a picture")
-        loaded = load_pictures([tmp_path], 8)
-        assert [picture.shape for picture in loaded] == [(9, 10, 3), (8, 9, 3), (10, 11, 3)]
-        for picture, name in zip(loaded, ["a.png", "b/x.png", "c.png"], strict=True):
-            assert picture.dtype == np.uint8
-            np.testing.assert_array_equal(picture, pictures[name])
-
-    def test_grey_becomes_rgb(self, tmp_path: Path) -> None:
-        grey = random_picture(8, 8)[..., 0]
-        self.save(tmp_path / "grey.png", grey)
-        (loaded,) = load_pictures([tmp_path], 8)
-        np.testing.assert_array_equal(loaded, np.repeat(grey[..., None], 3, axis=2))
-
-    def test_several_folders(self, tmp_path: Path) -> None:
-        for name in ("z", "a"):
-            self.save(tmp_path / name / "p.png", random_picture(8, 8))
-        assert len(load_pictures([tmp_path / "z", tmp_path / "a"], 8)) == 2
-
-    def test_no_folder(self) -> None:
-        assert "no folder" in self.refused()
-
-    def test_missing_folder(self, tmp_path: Path) -> None:
-        assert f"{tmp_path / 'none'} is not a folder" in self.refused(tmp_path / "none")
-
-    def test_file_instead_of_folder(self, tmp_path: Path) -> None:
-        self.save(tmp_path / "a.png", random_picture(8, 8))
-        assert "a.png is not a folder" in self.refused(tmp_path / "a.png")
-
-    def test_empty_folder(self, tmp_path: Path) -> None:
-        self.save(tmp_path / "full" / "a.png", random_picture(8, 8))
-        (tmp_path / "empty").mkdir()
-        text = self.refused(tmp_path / "full", tmp_path / "empty")
-        assert f"no pictures in {tmp_path / 'empty'}" in text
-
-    def test_name_with_a_line_break(self, tmp_path: Path) -> None:
-        self.refused(tmp_path / "a\nb")
-        self.save(tmp_path / "a\nb" / "small.png", random_picture(4, 4))
-        self.refused(tmp_path / "a\nb")
-
-    @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may list everything")
-    def test_folder_without_permission(self, tmp_path: Path) -> None:
-        (tmp_path / "locked").mkdir(mode=0)
-        assert "locked" in self.refused(tmp_path)
-
-    @pytest.mark.parametrize("content", [b"hello", b"", b"\x89PNG\r\n\x1a\n" + bytes(50)])
-    def test_unreadable_picture_is_named(self, tmp_path: Path, content: bytes) -> None:
-        self.save(tmp_path / "a.png", random_picture(8, 8))
-        (tmp_path / "broken.png").write_bytes(content)
-        text = self.refused(tmp_path)
-        assert "broken.png" in text
-        assert "take it out" in text
-
-    def test_cut_short(self, tmp_path: Path) -> None:
-        path = tmp_path / "cut.png"
-        self.save(path, random_picture(40, 40))
-        path.write_bytes(path.read_bytes()[:2000])
-        assert "cut.png" in self.refused(tmp_path)
-
-    @pytest.mark.parametrize("shape", [(7, 20), (20, 7)])
-    def test_small_picture_is_named(self, tmp_path: Path, shape: tuple[int, int]) -> None:
-        self.save(tmp_path / "small.png", random_picture(*shape))
-        text = self.refused(tmp_path)
-        assert f"small.png is {shape[1]}x{shape[0]}, but 8 pixels are needed" in text
-        assert "lower patch" in text
-
-    def test_exact_size_is_enough(self, tmp_path: Path) -> None:
-        self.save(tmp_path / "a.png", random_picture(8, 8))
-        assert len(load_pictures([tmp_path], 8)) == 1
-
-
 class TestBatch:
     @pytest.mark.parametrize("scale", [2, 3, 4])
     def test_shapes_and_types(self, scale: int) -> None:
-        batch = source_of(random_picture(90, 80), scale=scale).next_batch()
+        batch = source_of(random_picture(90, 80), scale=scale).batch(1)
         degradation = batch.degradation
         assert batch.hr.shape == (8, 3, 6 * scale, 6 * scale)
         assert batch.lr.shape == degradation.noise_map.shape == (8, 3, 6, 6)
@@ -149,7 +61,7 @@ class TestBatch:
 
     def test_another_kernel_size(self) -> None:
         source = source_of(random_picture(70, 70), kernel_size=7)
-        batch = source.next_batch()
+        batch = source.batch(1)
         assert batch.degradation.kernel.shape == (8, 7, 7)
         assert batch.lr.shape == (8, 3, 6, 6)
         assert source.margin < source_of(random_picture(70, 70)).margin
@@ -158,8 +70,8 @@ class TestBatch:
         pictures = [map_picture(60, 200, 0), map_picture(130, 64, 1), map_picture(90, 90, 2)]
         source = source_of(*pictures, batch=64)
         seen = set()
-        for _ in range(6):
-            values = (source.next_batch().hr * 255).round().long()
+        for iteration in range(1, 7):
+            values = (source.batch(iteration).hr * 255).round().long()
             for patch in values:
                 rows, columns, number = patch
                 assert number.min() == number.max()
@@ -176,8 +88,8 @@ class TestBatch:
         side = source_of(random_picture(90, 90)).side
         source = source_of(map_picture(side + 3, side + 1, 0), batch=64)
         seen = set()
-        for _ in range(8):
-            rows, columns, _ = (source.next_batch().hr * 255).round().long().unbind(dim=1)
+        for iteration in range(1, 9):
+            rows, columns, _ = (source.batch(iteration).hr * 255).round().long().unbind(dim=1)
             top, left = rows.amin(dim=(1, 2)), columns.amin(dim=(1, 2))
             seen |= set(zip(top.tolist(), left.tolist(), strict=True))
         margin = source.margin
@@ -189,7 +101,7 @@ class TestBatch:
         pictures = [map_picture(*shape, number) for number, shape in enumerate(shapes)]
         source = source_of(*pictures, batch=250)
         numbers = torch.cat(
-            [(source.next_batch().hr[:, 2, 0, 0] * 255).round().long() for _ in range(12)]
+            [(source.batch(number).hr[:, 2, 0, 0] * 255).round().long() for number in range(1, 13)]
         )
         counts = torch.bincount(numbers, minlength=3) / len(numbers)
         expected = torch.tensor([1, 100, 200]) / 301
@@ -199,7 +111,7 @@ class TestBatch:
 
     def test_kernels_and_noise_follow_the_settings(self) -> None:
         settings = {"kernel_widths": (1.3, 1.3), "noise_levels": (50.0, 50.0), "eight_bit": 0.0}
-        batch = source_of(random_picture(90, 90), batch=32, **settings).next_batch()
+        batch = source_of(random_picture(90, 90), batch=32, **settings).batch(1)
         torch.testing.assert_close(
             batch.degradation.kernel, gaussian_kernel(1.3).expand(32, 15, 15)
         )
@@ -210,8 +122,8 @@ class TestBatch:
     def test_each_batch_covers_the_widths_evenly(self) -> None:
         source = source_of(random_picture(90, 90), kernel_widths=(1.0, 3.0))
         orders = set()
-        for _ in range(3):
-            kernels = source.next_batch().degradation.kernel.double()
+        for iteration in range(1, 4):
+            kernels = source.batch(iteration).degradation.kernel.double()
             widths = (-0.5 / (kernels[:, 7, 8] / kernels[:, 7, 7]).log()).sqrt()
             parts = ((widths - 1) / 2 * 8).floor().int().tolist()
             assert sorted(parts) == list(range(8))
@@ -220,7 +132,7 @@ class TestBatch:
 
     def test_ranges_are_used_up(self) -> None:
         source = source_of(random_picture(90, 90), batch=200, eight_bit=0.0)
-        batch = source.next_batch()
+        batch = source.batch(1)
         # The centre tap falls as the width grows: its extremes tell the extreme widths.
         centre = batch.degradation.kernel[:, 7, 7]
         widest, narrowest = (float(gaussian_kernel(width)[0, 7, 7]) for width in (3.0, 0.2))
@@ -235,7 +147,7 @@ class TestBatch:
         side = 6 * scale + 2 * PatchDegradation(scale).margin
         picture = random_picture(side, side)  # exactly one place for a patch
         source = source_of(picture, scale=scale, eight_bit=0.0)
-        batch = source.next_batch()
+        batch = source.batch(1)
         whole = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0) / 255
         inner = slice(source.margin, -source.margin)
         lr_inner = slice(source.margin // scale, -source.margin // scale)
@@ -253,7 +165,7 @@ class TestBatch:
     @pytest.mark.parametrize("eight_bit", [0.0, 0.5, 1.0])
     def test_noise_map_is_lr_minus_clean(self, eight_bit: float) -> None:
         source = source_of(random_picture(90, 90), eight_bit=eight_bit)
-        batch = source.next_batch()
+        batch = source.batch(1)
         kernels, noise_map = batch.degradation
         clean = source.patch_degradation.downsample(batch.prefiltered, kernels)
         torch.testing.assert_close(noise_map, batch.lr - clean, atol=0, rtol=0)
@@ -261,7 +173,7 @@ class TestBatch:
     @pytest.mark.parametrize(("eight_bit", "share"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
     def test_8_bit_patches(self, eight_bit: float, share: float) -> None:
         settings = {"batch": 400, "patch": 2, "noise_levels": (30.0, 75.0)}
-        batch = source_of(random_picture(60, 60), eight_bit=eight_bit, **settings).next_batch()
+        batch = source_of(random_picture(60, 60), eight_bit=eight_bit, **settings).batch(1)
         levels = batch.lr * 255
         on_grid = (levels - levels.round()).abs().amax(dim=(1, 2, 3)) < 1e-4
         in_range = (batch.lr >= 0).all(dim=(1, 2, 3)) & (batch.lr <= 1).all(dim=(1, 2, 3))
@@ -274,32 +186,39 @@ class TestBatch:
 
 
 class TestSeeds:
-    def test_same_seed_same_batches(self) -> None:
-        one, other = (source_of(random_picture(90, 90)) for _ in range(2))
-        for _ in range(3):
-            assert same(one.next_batch(), other.next_batch())
+    PICTURE = random_picture(90, 90)
 
-    def test_batches_and_seeds_differ(self) -> None:
-        one, other = (source_of(random_picture(90, 90), seed=seed) for seed in (0, 1))
-        first = one.next_batch()
-        for batch in (one.next_batch(), other.next_batch()):
-            assert not torch.equal(first.hr, batch.hr)
-            assert not torch.equal(first.degradation.kernel, batch.degradation.kernel)
-            assert not torch.equal(first.degradation.noise_map, batch.degradation.noise_map)
+    def test_only_the_iteration_counts(self) -> None:
+        """Whatever was drawn before, by this source or another: so a run can go on anywhere."""
+        source, other = source_of(self.PICTURE), source_of(self.PICTURE)
+        forward = [source.batch(iteration) for iteration in (1, 2, 3)]
+        torch.rand(5)
+        backward = [other.batch(iteration) for iteration in (3, 2, 1)]
+        for one, same_one in zip(forward, reversed(backward), strict=True):
+            assert same(one, same_one)
+        assert same(source.batch(2), forward[1])
 
-    def test_state_goes_on_exactly(self) -> None:
-        source = source_of(random_picture(90, 90))
-        source.next_batch()
-        state = source.state()
-        expected = [source.next_batch() for _ in range(3)]
-        other = source_of(random_picture(90, 90), seed=9)
-        other.set_state(state)
-        for batch in expected:
-            assert same(other.next_batch(), batch)
+    def test_seed_rank_and_iteration_all_differ(self) -> None:
+        """Also where the three numbers are the same in another order, or sum up to the same."""
+        batches = [
+            source_of(self.PICTURE, seed=seed, rank=rank).batch(iteration)
+            for seed in (0, 1, 2)
+            for rank in (0, 1, 2)
+            for iteration in (1, 2, 11, 12)
+        ]
+        for parts in ("hr", "lr", "prefiltered"):
+            assert len({getattr(batch, parts).numpy().tobytes() for batch in batches}) == 36
+        for part in ("kernel", "noise_map"):
+            drawn = {getattr(batch.degradation, part).numpy().tobytes() for batch in batches}
+            assert len(drawn) == 36
+
+    def test_extreme_numbers(self) -> None:
+        source = source_of(self.PICTURE, seed=2**32 - 1, rank=4095)
+        assert not same(source.batch(10**9), source.batch(10**9 + 1))
 
     def test_global_generator_is_left_alone(self) -> None:
         torch.manual_seed(5)
         expected = torch.rand(3)
         torch.manual_seed(5)
-        source_of(random_picture(90, 90)).next_batch()
+        source_of(self.PICTURE).batch(1)
         assert torch.equal(torch.rand(3), expected)

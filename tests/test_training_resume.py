@@ -1,23 +1,22 @@
-"""Interrupting a run, going on with it, and checkpoints that cannot be used."""
+"""Going on with a run, and checkpoints that cannot be used."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import threading
+import re
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
+from safetensors import safe_open
 
 from dmsr_cli.errors import CheckpointError
-from dmsr_cli.training import loop
-from dmsr_cli.training.interruption import SIGNALS, watch_for_interruption
+from dmsr_cli.files import display_name
 from dmsr_cli.training.loop import train
 from dmsr_cli.training.settings import Recipe
 from dmsr_cli.weights import load_weights
@@ -25,6 +24,7 @@ from training_runs import (
     EVERY_ITERATION,
     assert_same_run,
     checkpoint_of,
+    draw_no_curves,
     files_of,
     log_of,
     make_pictures,
@@ -47,24 +47,9 @@ def stopped(pictures: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def signal_in_step(monkeypatch: pytest.MonkeyPatch, at: int, *signals: signal.Signals) -> None:
-    """Send signals in the middle of step `at`: the optimizer is done, the average is not."""
-    make = loop._optimizer
-    count = [0]
-
-    def watched(parts: Any, settings: Any) -> torch.optim.Adam:
-        optimizer = make(parts, settings)
-
-        def send(*_: Any) -> None:
-            count[0] += 1
-            if count[0] == at:
-                for number in signals:
-                    signal.raise_signal(number)
-
-        optimizer.register_step_post_hook(send)
-        return optimizer
-
-    monkeypatch.setattr(loop, "_optimizer", watched)
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_no_curves(monkeypatch)
 
 
 class TestResume:
@@ -87,12 +72,12 @@ class TestResume:
         assert_same_run(whole, parts)
         assert last.weights.read_bytes() == expected.weights.read_bytes()
         assert lines == [
-            "interrupted at iteration 3; go on with --resume",
+            "stopped at iteration 3; go on with --resume",
             "going on from iteration 3",
-            "interrupted at iteration 7; go on with --resume",
+            "stopped at iteration 7; go on with --resume",
             "going on from iteration 7",
         ]
-        assert [row["iteration"] for row in log_of(parts)] == list("1234567")
+        assert [row["iteration"] for row in log_of(parts)] == [*"1234567", "10"]
 
     def test_interrupted_run_leaves_good_weights(self, stopped: Path) -> None:
         model = load_weights(stopped / "dmsr-x2.safetensors")
@@ -119,21 +104,73 @@ class TestResume:
         assert checkpoint_of(output)["seconds"] > before > 3
 
     def test_without_checkpoint(self, pictures: Path, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match="start the run without --resume") as error:
-            train(tiny_recipe(), [pictures], tmp_path / "no\nrun", resume=True)
-        message(error)
+        """Whoever starts a job again and again need not know whether it ever began."""
+        whole, lines = tmp_path / "whole", []
+        train(tiny_recipe(), [pictures], whole)
+        for name, prepare in (("never", lambda folder: None), ("an\nempty", Path.mkdir)):
+            prepare(tmp_path / name)
+            arguments: dict[str, Any] = {"resume": True, "on_message": lines.append}
+            result = train(tiny_recipe(), [pictures], tmp_path / name, **arguments)
+            assert (result.finished, result.iterations) == (True, 8)
+            assert_same_run(tmp_path / name, whole)
+        assert lines == [
+            f"no checkpoint in {display_name(tmp_path / name)} yet: this is a new run"
+            for name in ("never", "an\nempty")
+        ]
+
+    def test_psnr_is_restored(self, pictures: Path, tmp_path: Path) -> None:
+        """What the last validation found stays known where none follows it."""
+        output = tmp_path / "run"
+        scored = run_until(3, tiny_recipe(), [pictures], output, validation=pictures)
+        assert scored.psnr == checkpoint_of(output)["psnr"]
+        assert scored.psnr is not None
+        result = train(tiny_recipe(), [pictures], output, resume=True)
+        assert result.psnr == checkpoint_of(output)["psnr"] == scored.psnr
+        with safe_open(result.weights, "pt") as file:
+            assert json.loads(file.metadata()["dmsr_info"])["psnr"] == scored.psnr
 
     def test_each_other_setting_is_named(self, pictures: Path, stopped: Path) -> None:
         before = files_of(stopped)
-        recipe = tiny_recipe(batch=3, noise_levels=(0.0, 50.0))
+        recipe = tiny_recipe(batch=3, noise_levels=(0.0, 50.0), schedule=(0.0, 0.5))
         recipe = Recipe(dataclasses.replace(recipe.model, blocks=2), recipe.training)
         with pytest.raises(CheckpointError) as error:
             train(recipe, [pictures], stopped, resume=True)
         assert (
             "other settings: blocks was 1, is 2; batch was 2, is 3; "
+            "schedule was (0.0, 1.0), is (0.0, 0.5); "
             "noise_levels was (0.0, 75.0), is (0.0, 50.0); use the same" in message(error)
         )
         assert files_of(stopped) == before
+
+    @pytest.mark.parametrize("change", ["one more", "one pixel", "another order"])
+    def test_other_pictures_are_named(self, stopped: Path, tmp_path: Path, change: str) -> None:
+        count = 3 if change == "one more" else 2
+        folder = make_pictures(tmp_path / "other", count)
+        if change == "one pixel":
+            picture = PIL.Image.open(folder / "1.png")
+            picture.putpixel((95, 95), (0, 0, 0))
+            picture.save(folder / "1.png")
+        if change == "another order":
+            (folder / "0.png").rename(folder / "2.png")
+        before = files_of(stopped)
+        with pytest.raises(CheckpointError) as error:
+            train(tiny_recipe(), [folder], stopped, resume=True)
+        expected = (
+            rf"other settings: pictures were 2 pictures of 0\.02 megapixels in all \(\w+\), "
+            rf"are {count} pictures of 0\.0\d megapixels in all \(\w+\); use the same"
+        )
+        assert re.search(expected, message(error))
+        assert files_of(stopped) == before
+
+    def test_pictures_and_settings_are_named_together(self, stopped: Path, tmp_path: Path) -> None:
+        folder = make_pictures(tmp_path / "other", 1)
+        with pytest.raises(CheckpointError, match=r"seed was 0, is 1; pictures were 2 pictures"):
+            train(tiny_recipe(seed=1), [folder], stopped, resume=True)
+
+    def test_same_pictures_elsewhere(self, stopped: Path, tmp_path: Path) -> None:
+        """What they are counts, not where they are."""
+        folder = make_pictures(tmp_path / "moved")
+        assert train(tiny_recipe(), [folder], stopped, resume=True).finished
 
     def test_settings_that_may_change(self, pictures: Path, stopped: Path) -> None:
         recipe = tiny_recipe(minutes=1e-9, validate_every=EVERY_ITERATION, compile=False)
@@ -178,11 +215,15 @@ class TestBadCheckpoint:
 
     def test_other_version(self, pictures: Path, stopped: Path) -> None:
         path, state = stopped / "checkpoint.pt", checkpoint_of(stopped)
-        torch.save({**state, "format": 99}, path)
-        self.refused(pictures, stopped, "of another version")
-        for part in ("model", "optimizer", "source", "iteration"):
+        for version in (1, 3, "2"):
+            torch.save({**state, "format": version}, path)
+            self.refused(pictures, stopped, "of another version")
+        for part in ("model", "average", "optimizer", "iteration", "seconds", "psnr"):
             torch.save({key: value for key, value in state.items() if key != part}, path)
             self.refused(pictures, stopped, "does not fit")
+        without = {key: value for key, value in state.items() if key != "pictures"}
+        torch.save(without, path)
+        self.refused(pictures, stopped, "pictures were unknown")
         weights = dict(state["model"])
         weights["restorer.old.weight"] = weights.pop("restorer.head.weight")
         torch.save({**state, "model": weights}, path)
@@ -204,113 +245,3 @@ class TestBadCheckpoint:
         assert not marker.exists()
         torch.load(path, weights_only=False) if archive else pickle.loads(path.read_bytes())
         assert marker.exists()  # it would have
-
-
-class TestSignals:
-    @pytest.mark.parametrize("number", SIGNALS)
-    def test_in_the_middle_of_a_step(
-        self,
-        pictures: Path,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        number: signal.Signals,
-    ) -> None:
-        handlers = [signal.getsignal(each) for each in SIGNALS]
-        whole, parts = tmp_path / "whole", tmp_path / "parts"
-        train(tiny_recipe(), [pictures], whole)
-        with monkeypatch.context() as patch:
-            signal_in_step(patch, 3, number)
-            result = train(tiny_recipe(), [pictures], parts)
-        assert (result.finished, result.iterations) == (False, 3)
-        assert checkpoint_of(parts)["iteration"] == 3
-        assert [signal.getsignal(each) for each in SIGNALS] == handlers
-        assert train(tiny_recipe(), [pictures], parts, resume=True).finished
-        assert_same_run(whole, parts)
-
-    def test_second_one_acts_at_once(
-        self, pictures: Path, stopped: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        before = files_of(stopped)
-        signal_in_step(monkeypatch, 2, signal.SIGINT, signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_recipe(), [pictures], stopped, resume=True)
-        del before["recipe.toml"]
-        assert {**files_of(stopped), **before} == files_of(stopped)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-    def test_error_restores_the_handlers(self) -> None:
-        handlers = [signal.getsignal(number) for number in SIGNALS]
-
-        def fail() -> None:
-            assert all(signal.getsignal(number) not in handlers for number in SIGNALS)
-            raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError), watch_for_interruption():
-            fail()
-        assert [signal.getsignal(number) for number in SIGNALS] == handlers
-
-    def test_ignored_signals_stay_ignored(self) -> None:
-        previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        try:
-            with watch_for_interruption() as interruption:
-                signal.raise_signal(signal.SIGTERM)
-                assert not interruption.requested
-                signal.raise_signal(signal.SIGINT)
-                assert interruption.requested
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-
-    def test_other_threads_handle_none(self, pictures: Path, tmp_path: Path) -> None:
-        results = []
-
-        def work() -> None:
-            results.append(train(tiny_recipe(iterations=1), [pictures], tmp_path / "run"))
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        assert results[0].finished
-
-    @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process that gets SIGTERM")
-    def test_from_outside(self, pictures: Path, tmp_path: Path) -> None:
-        """A process that is told to stop by SIGINT, goes on, and is told again by SIGTERM."""
-        program = (
-            "import signal, sys\n"
-            "from pathlib import Path\n"
-            "from training_runs import tiny_recipe\n"
-            "from dmsr_cli.training import loop\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
-            "loop.REPORT_EVERY = 4\n"
-            "def report(progress):\n"
-            "    print(progress.iteration, flush=True)\n"
-            "    sys.stdin.readline()\n"
-            "for resume in (False, True):\n"
-            "    result = loop.train(tiny_recipe(iterations=40), [Path(sys.argv[1])],\n"
-            "        Path(sys.argv[2]), resume=resume, on_progress=report)\n"
-            "    print('stopped', result.finished, result.iterations, flush=True)\n"
-        )
-        whole, parts = tmp_path / "whole", tmp_path / "parts"
-        python_path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        with subprocess.Popen(
-            [sys.executable, "-c", program, pictures, parts],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": python_path, "OMP_NUM_THREADS": "1"},
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            for number, reported in ((signal.SIGINT, "4"), (signal.SIGTERM, "8")):
-                assert process.stdout.readline().strip() == reported
-                process.send_signal(number)
-                process.stdin.write("go on\n")
-                process.stdin.flush()
-                line = process.stdout.readline().split()
-                assert line[:2] == ["stopped", "False"]
-                assert int(reported) <= int(line[2]) < int(reported) + 4
-            assert process.wait(30) == 0
-        assert train(tiny_recipe(iterations=40), [pictures], parts, resume=True).finished
-        train(tiny_recipe(iterations=40), [pictures], whole)
-        assert_same_run(whole, parts)

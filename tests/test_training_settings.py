@@ -55,10 +55,10 @@ class TestShipped:
 
 class TestRead:
     def test_file(self, tmp_path: Path) -> None:
-        text = "[model]\nscale = 2\n[training]\nminutes = 5\nnoise_levels = [0, 50]\n"
+        text = "[model]\nscale = 2\n[training]\nminutes = 5\nschedule = [0, 0.5]\n"
         recipe = read_recipe(str(write(tmp_path, text)))
         assert recipe.model == DMSRConfig(scale=2)
-        assert recipe.training == TrainingSettings(minutes=5.0, noise_levels=(0.0, 50.0))
+        assert recipe.training == TrainingSettings(minutes=5.0, schedule=(0.0, 0.5))
 
     def test_empty_file_is_all_defaults(self, tmp_path: Path) -> None:
         assert read_recipe(str(write(tmp_path, ""))) == Recipe()
@@ -76,6 +76,9 @@ class TestRead:
             ("[training]\nbatch = true", "[training]: batch must be of type int"),
             ("[training]\nbatch = 0", "[training]: batch must be greater than 0"),
             ("[training]\nlearning_rate = nan", "[training]: learning_rate must be finite"),
+            ("[training]\nschedule = 0.5", "[training]: schedule must be"),
+            ("[training]\nschedule = [0, 2]", "smaller first, from 0 to 1: not (0.0, 2.0)"),
+            ("[training]\nkernel_widths = [0, 2]", "smaller first, from 0.05 up: not (0.0, 2.0)"),
             ("[model]\nkernel_size = 4", "[model]: kernel_size must be odd"),
             ("[training]\nminutes = 1\niterations = 1", "minutes or iterations, not both"),
             ("[training", "not valid TOML"),
@@ -109,6 +112,7 @@ class TestText:
                     degradation_weight=1e22,
                     kernel_widths=(0.1 + 0.2, 2.6),
                     noise_levels=(0.0, 1e-9),
+                    schedule=(0.5, 1.0),
                     seed=2**32 - 1,
                     precision="bf16",
                     compile=False,
@@ -173,6 +177,8 @@ NAN, INFINITY = float("nan"), float("inf")
         ("kernel_widths", [(), (1.0,), (1.0, 2.0, 3.0), (2.0, 1.0), (0.0, 1.0), (NAN, 1.0)]),
         ("kernel_widths", [(0.2, NAN), (0.2, INFINITY), (-0.2, 1.0)]),
         ("noise_levels", [(), (1.0,), (2.0, 1.0), (-1.0, 1.0), (0.0, NAN), (0.0, INFINITY)]),
+        ("schedule", [(), (1.0,), (0.0, 0.5, 1.0), (0.6, 0.5), (-0.1, 1.0), (0.5, 1.1)]),
+        ("schedule", [(NAN, 1.0), (0.0, INFINITY)]),
         ("eight_bit", [-0.1, 1.1, NAN]),
         ("seed", [-1, 2**32]),
         ("validate_every", [0.0, -1.0, NAN, INFINITY]),
@@ -197,5 +203,6 @@ def test_possible_extremes() -> None:
         kernel_consistency_weight=0.0,
         kernel_widths=(1.3, 1.3),
         noise_levels=(0.0, 0.0),
+        schedule=(1.0, 1.0),
         eight_bit=1.0,
     )

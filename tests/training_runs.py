@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from dmsr_cli.errors import DmsrError
-from dmsr_cli.training import loop
-from dmsr_cli.training.loop import Progress, TrainingResult, train
+from dmsr_cli.training import keeper, loop, record
+from dmsr_cli.training.loop import TrainingResult, train
+from dmsr_cli.training.record import Progress
 from dmsr_cli.training.settings import Recipe, TrainingSettings
 from tiny_weights import TINY
 
@@ -70,18 +71,24 @@ def run_until(iteration: int, recipe: Recipe, *args: Any, **keywords: Any) -> Tr
 
 
 def report_each_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+    monkeypatch.setattr(keeper, "REPORT_EVERY", 1)
+
+
+def draw_no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than all the rest of a tiny run."""
+    monkeypatch.setattr(record, "write_curves", lambda log, picture: None)
 
 
 def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Give the loop a clock that moves on by `seconds` at each look."""
+    """Give a run a clock that moves on by `seconds` at each look."""
     now = [0.0]
 
     def monotonic() -> float:
         now[0] += seconds
         return now[0]
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=monotonic))
+    for module in (loop, keeper):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
 
 
 def checkpoint_of(output: Path) -> dict[str, Any]:
@@ -119,8 +126,9 @@ def _assert_same(left: Any, right: Any, where: str) -> None:
 
 
 def files_of(output: Path) -> dict[str, bytes]:
-    """What a run leaves that must survive a failure."""
-    return {path.name: path.read_bytes() for path in output.iterdir() if path.suffix != ".csv"}
+    """What a run leaves that must survive a failure, and all that should not be there."""
+    shown = {"log.csv", "curves.png", "validation", "tensorboard"}
+    return {path.name: path.read_bytes() for path in output.iterdir() if path.name not in shown}
 
 
 def message(error: pytest.ExceptionInfo[DmsrError]) -> str:

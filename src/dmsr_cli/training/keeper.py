@@ -128,7 +128,7 @@ class Keeper:
         except TrainingError:
             raise
         except DmsrError as error:
-            self.on_message(f"{error}; the last checkpoint stays, and the run goes on")
+            self.on_message(f"{error}; the run goes on, and tries again at the next validation")
 
     def _save(self, iteration: int, seconds: float) -> None:
         self._check_losses()

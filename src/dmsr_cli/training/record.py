@@ -68,46 +68,47 @@ class Record:
             scalars["patches per second"] = progress.patches_per_second
             if progress.psnr is not None:
                 scalars["validation PSNR"] = progress.psnr
-            with self._told():
+            with self._told("TensorBoard"):
                 self.board.scalars(scalars, progress.iteration)
 
     def show(self, validation: Validation, iteration: int) -> None:
         """The picture of a validation."""
-        strip = validation_strip(validation.rows)
-        with self._told():
+        with self._told("validation picture"):
+            strip = validation_strip(validation.rows)
+            if self.board:
+                with self._told("TensorBoard"):
+                    self.board.picture("validation", strip, iteration)
             (self.folder / STRIPS).mkdir(exist_ok=True)
             write_image(strip, self.folder / STRIPS / f"iteration_{iteration:07}.png")
-            if self.board:
-                self.board.picture("validation", strip, iteration)
 
     def draw(self) -> None:
         """The log as curves."""
         if not curves_available():
-            self._tell('for curves.png: pip install "dmsr-cli[plots]"')
+            self._tell("curves", 'for curves.png: pip install "dmsr-cli[plots]"')
             return
-        with self._told():
+        with self._told("curves"):
             write_curves(self.log, self.folder / "curves.png")
 
     def close(self) -> None:
         """Finish what is open."""
         if self.board:
-            with self._told():
+            with self._told("TensorBoard"):
                 self.board.close()
 
     def _append(self, values: list[Any], mode: str) -> None:
-        with self._told(), self.log.open(mode, newline="", encoding="utf-8") as file:
+        with self._told("log"), self.log.open(mode, newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(values)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, what: str) -> Iterator[None]:
         try:
             yield
         except DmsrError as error:
-            self._tell(str(error))
-        except OSError as error:
-            self._tell(f"cannot write to {display_name(self.folder)}: {reason_of(error)}")
+            self._tell(what, str(error))
+        except Exception as error:  # whatever a library raises, the training is worth more
+            self._tell(what, f"no {what} in {display_name(self.folder)}: {reason_of(error)}")
 
-    def _tell(self, text: str) -> None:
-        if text not in self.told:
-            self.told.add(text)
+    def _tell(self, what: str, text: str) -> None:
+        if what not in self.told:
+            self.told.add(what)
             self.on_message(text)
