@@ -54,7 +54,7 @@ def test_minutes_say_how_many_iterations_fit(pictures: Path, tmp_path: Path) -> 
         ({"patch": 60}, {}, DataError),
         ({"validation_crop": 200}, {"validation": True}, DataError),
         ({}, {"init_from": Path("absent.safetensors")}, WeightsError),
-        ({}, {"init_from": Path("absent.safetensors"), "resume": True}, SettingsError),
+        ({}, {"init_from": Path("absent.safetensors"), "resume": True}, WeightsError),
     ],
 )
 def test_refuses_what_a_training_would_refuse(

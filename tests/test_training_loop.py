@@ -154,7 +154,6 @@ class TestRefusals:
         [
             ({"iterations": None}, {}, "give --minutes or --iterations"),
             ({"precision": "fp8"}, {}, "precision must be auto"),
-            ({}, {"resume": True, "init_from": Path("a")}, "exclude each other"),
         ],
     )
     def test_settings(
@@ -213,6 +212,19 @@ class TestInitFrom:
         recipe = tiny_recipe(**self.FROZEN, seed=7)
         train(recipe, [pictures], tmp_path / "b", init_from=start, on_message=lines.append)
         assert "new:" not in lines[0]
+
+    def test_only_a_new_run_starts_from_them(self, pictures: Path, tmp_path: Path) -> None:
+        """One command serves the first call and all that go on."""
+        start = train(tiny_recipe(iterations=3), [pictures], tmp_path / "a").weights
+        keywords: dict[str, Any] = {"init_from": start, "resume": True}
+        said: list[list[str]] = []
+        for iterations in (2, 4):
+            lines: list[str] = []
+            recipe = tiny_recipe(iterations=iterations)
+            train(recipe, [pictures], tmp_path / "b", **keywords, on_message=lines.append)
+            said.append(lines)
+        assert "taken from" in said[0][0]
+        assert said[1] == ["going on from iteration 2"]
 
     def test_bad_weights(self, pictures: Path, tmp_path: Path) -> None:
         (tmp_path / "w.safetensors").write_text("not weights")

@@ -53,7 +53,9 @@ PLAIN_EVERY = 30.0
               help="Leave out a loss (equations 7 and 8); may be repeated.")  # fmt: skip
 @click.option("--resume", is_flag=True,
               help="Go on with the run in the output folder, if there is one.")  # fmt: skip
-@click.option("--init-from", metavar="FILE", help="Start from these weights, of any scale.")
+@click.option(
+    "--init-from", metavar="FILE", help="Start a new run from these weights, of any scale."
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps",
               help="Where to compute.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),

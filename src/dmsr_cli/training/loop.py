@@ -66,7 +66,7 @@ def train(
         validation: folder of HR pictures for PSNR at fixed degradations.
         device: where to train; the CPU if not given.
         resume: go on from the checkpoint in `output` if there is one; bit for bit on the CPU.
-        init_from: weights to start from; tensors of another shape start anew.
+        init_from: weights that a new run starts from; tensors of another shape start anew.
         tensorboard: write the curves for TensorBoard, too.
         stop_after: end the run in order after this many minutes from now, loading included, even
             if its budget is larger; `resume` goes on.
@@ -82,7 +82,7 @@ def train(
     """
     settings = recipe.training
     called = time.monotonic()
-    check_request(recipe, output, resume, init_from)
+    check_request(recipe, output, resume)
     checkpoint_path = output / CHECKPOINT
     weights_path = output / f"dmsr-x{recipe.model.scale}.safetensors"
 
@@ -95,11 +95,12 @@ def train(
 
         torch.manual_seed(settings.seed)
         model = DMSR(recipe.model)
-        if init_from:
-            on_message(take_over(model, load_weights(init_from), init_from))
+        go_on = resume and checkpoint_path.exists()
+        if init_from and not go_on:
+            on_message(_take_over(model, load_weights(init_from), init_from))
         step = Stepper(model, settings, device, precision, world)
         iteration, seconds_before, psnr = 0, 0.0, None
-        if resume and checkpoint_path.exists():
+        if go_on:
             saved = load_checkpoint(checkpoint_path, recipe, source.pictures)
             iteration, seconds_before, psnr = _set_state(step, saved, checkpoint_path)
             on_message(f"going on from iteration {iteration}")
@@ -153,12 +154,10 @@ def train(
     return TrainingResult(weights_path, iteration, psnr, finished)
 
 
-def check_request(recipe: Recipe, output: Path, resume: bool, init_from: Path | None) -> None:
+def check_request(recipe: Recipe, output: Path, resume: bool) -> None:
     """Raise SettingsError for what contradicts itself, before anything is loaded or written."""
     if (recipe.training.minutes is None) == (recipe.training.iterations is None):
         raise SettingsError("training needs a budget: give --minutes or --iterations")
-    if resume and init_from:
-        raise SettingsError("--resume and --init-from exclude each other")
     if (output / CHECKPOINT).exists() and not resume:
         raise SettingsError(
             f"{display_name(output)} holds a run already: add --resume, or use another folder"
@@ -210,7 +209,7 @@ def _open_folder(
     return Record(output, iteration > 0, board, on_message)
 
 
-def take_over(model: DMSR, other: DMSR, path: Path) -> str:
+def _take_over(model: DMSR, other: DMSR, path: Path) -> str:
     """Copy every tensor of the same name and shape; says what starts anew."""
     mine, theirs = model.state_dict(), other.state_dict()
     fitting = {
