@@ -6,16 +6,23 @@ first one, rank 0, keeps the average of the weights, validates, reports and writ
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import math
 import os
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
 
 from dmsr_cli.errors import SettingsError, TrainingError
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class World:
 
 def launched_rank() -> int:
     """The rank that torchrun gave this process; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("RANK", "0")) if _launched_size() > 1 else 0
 
 
 @contextlib.contextmanager
@@ -64,40 +71,96 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """Find the other processes, if torchrun started any, and this process's own device.
 
     Raises:
-        TrainingError: the others could not be reached, or one of them went away.
+        SettingsError: the processes cannot share the device, or were not started by torchrun.
+        TrainingError: the others could not be reached, or one of them went away. The process
+            should end then, and cannot join again.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _launched_size()
     if size == 1:
         yield World(), device
         return
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", _local_device())
-        torch.cuda.set_device(device)
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise SettingsError(
+            f"WORLD_SIZE is {size}, but {missing[0]} is not set: use torchrun, or unset WORLD_SIZE"
+        )
     world = World(launched_rank(), size)
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    device = _own_device(device)
+    backend = "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"
     try:
-        torch.distributed.init_process_group(backend)
+        torch.distributed.init_process_group(
+            backend, store=meeting_place(world), rank=world.rank, world_size=world.size
+        )
         yield world, device
     except RuntimeError as error:
         if not _lost_contact(error):
             raise
+        # A thread of gloo may not be done with the failure: Python must not end under it.
+        atexit.register(time.sleep, 0.5)
         raise TrainingError(
             f"process {world.rank} of {world.size} lost the others: go on with --resume"
         ) from error
-    finally:
-        with contextlib.suppress(Exception):  # may be what failed in the first place
-            torch.distributed.destroy_process_group()
+    # Not after an error: NCCL would wait for the others here, and they for this process.
+    with contextlib.suppress(RuntimeError):  # somebody may be gone, but all is done
+        torch.distributed.destroy_process_group()
 
 
-def _local_device() -> int:
+def meeting_place(world: World) -> Store:
+    """The store in which the processes find each other's addresses; waits for all of them.
+
+    torchrun keeps its store when it restarts them, with the addresses of those that are gone.
+    So each start of all processes takes a part of the store with a new name. The first process
+    makes it up, and tells it to everyone who asks: each with a word of its own, because an answer
+    that is there already may be an old one.
+    """
+    # Here, because some builds of PyTorch have none of it, and train with one process.
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, _, _ = next(rendezvous("env://"))
+    if world.leads:
+        name = secrets.token_hex(8)
+        while store.add(f"dmsr/here/{name}", 0) < world.size - 1:
+            for rank in range(1, world.size):
+                question = f"dmsr/question/{rank}"
+                if store.check([question]):
+                    store.set(f"dmsr/answer/{store.get(question).decode()}", name)
+            time.sleep(0.05)
+    else:
+        word = secrets.token_hex(8)
+        store.set(f"dmsr/question/{world.rank}", word)
+        name = store.get(f"dmsr/answer/{word}").decode()  # waits until it is there
+        store.add(f"dmsr/here/{name}", 1)
+    return PrefixStore(name, store)
+
+
+def _launched_size() -> int:
+    """How many processes torchrun started, on all machines."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _own_device(device: torch.device) -> torch.device:
+    """The GPU of this process; the CPU is everybody's."""
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise SettingsError(
+            f"several processes cannot share {device}: use --device cuda, where each takes its "
+            "own, or --device cpu"
+        )
     index = int(os.environ.get("LOCAL_RANK", "0"))
+    # All processes of this machine refuse, not only the one that is too many: the first speaks.
+    processes = max(index + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     count = torch.cuda.device_count()
-    if index >= count:
+    if processes > count:
         raise SettingsError(
             f"torchrun started more processes than there are GPUs here ({count}): "
             f"use --nproc-per-node={count}"
         )
-    return index
+    return torch.device("cuda", index)
 
 
 def _lost_contact(error: BaseException) -> bool:
