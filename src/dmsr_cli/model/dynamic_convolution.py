@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 CACHED_PIXELS = 2**15
-"""Pixels that are worked on together: that many of a few channels fit a core's cache."""
+"""Pixels that a core works on together: that many of a few channels fit its cache."""
 
 
 def dynamic_convolution(padded: Tensor, weights: Tensor) -> Tensor:
@@ -73,9 +74,10 @@ class _DynamicConvolution(torch.autograd.Function):
 
 
 def _groups(weights: Tensor) -> Iterator[slice]:
-    """Slices of the batch."""
+    """Slices of the batch, of nearly equal length."""
     count, _, height, width = weights.shape
-    size = max(1, CACHED_PIXELS // (height * width))
+    most = max(1, CACHED_PIXELS * torch.get_num_threads() // (height * width))
+    size = math.ceil(count / math.ceil(count / most))
     return (slice(start, start + size) for start in range(0, count, size))
 
 
