@@ -31,7 +31,7 @@ def test_dry_run(workplace: Path) -> None:
     assert list(lines) == ["network", "pictures", "step", "time", "memory", "budget", "output"]
     assert "tiny.toml x2" in lines["network"]
     assert lines["step"] == "2 patches of 8x8 LR pixels (16x16 HR), fp32 on cpu"
-    assert re.match(r"\d+\.\d{3} s an iteration, [\d,]+ patches/s", lines["time"])
+    assert re.match(r"\d+\.\d{3} s an iteration, [\d,.]+ patches/s", lines["time"])
     assert re.match(r"10\.0 minutes, about [\d,]+ iterations, [\d,]+ patches", lines["budget"])
     assert lines["output"] == "run: nothing was written"
     assert not (workplace / "run").exists()

@@ -137,14 +137,14 @@ def _explain(request: dict[str, Any], name: str) -> None:
     hr = settings.patch * model.scale
     memory = "unknown" if plan.peak_memory is None else f"{plan.peak_memory / 2**20:,.0f} MiB"
     of = "of the GPU" if request["device"].type == "cuda" else "of the process, pictures included"
-    seconds, speed = plan.seconds_per_iteration, plan.patches_per_second
+    seconds = plan.seconds_per_iteration
     lines = {
         "network": f"{name} x{model.scale}, {plan.parameters:,} parameters, "
         f"{plan.extractor_parameters:,} of them the extractor's",
         "pictures": plan.pictures,
         "step": f"{settings.batch} patches of {settings.patch}x{settings.patch} LR pixels "
         f"({hr}x{hr} HR), {plan.precision} on {request['device']}",
-        "time": f"{seconds:.3f} s an iteration, {speed:,.0f} patches/s",
+        "time": f"{seconds:.3f} s an iteration, {_speed(plan.patches_per_second)}",
         "memory": f"{memory} {of}",
         "budget": f"{plan.minutes:,.1f} minutes, about {plan.iterations:,} iterations, "
         f"{plan.iterations * settings.batch:,} patches",
@@ -152,6 +152,10 @@ def _explain(request: dict[str, Any], name: str) -> None:
     }
     for title, text in lines.items():
         click.echo(f"{title:9} {text}")
+
+
+def _speed(patches_per_second: float) -> str:
+    return f"{patches_per_second:,.{1 if patches_per_second < 10 else 0}f} patches/s"
 
 
 class _TrainingDisplay:
@@ -170,7 +174,7 @@ class _TrainingDisplay:
         terms = "  ".join(
             f"{SHORT[name]} {value:.4f}" for name, value in progress.losses.items() if value
         )
-        speed = f"{progress.patches_per_second:.0f} patches/s"
+        speed = _speed(progress.patches_per_second)
         text = f"iteration {progress.iteration}  {self.psnr}{speed}"
         self.bar.update(progress.done, f"{text}\n{terms}")
         due = time.monotonic() - self.last_line > PLAIN_EVERY or progress.psnr is not None
