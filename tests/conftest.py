@@ -12,6 +12,7 @@ import torch
 from dmsr_cli.config import DMSRConfig
 from dmsr_cli.model import DMSR
 from tiny_weights import TINY
+from training_runs import make_pictures
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -42,6 +43,12 @@ def tiny_model(tiny_config: Callable[..., DMSRConfig]) -> Callable[..., DMSR]:
         return DMSR(tiny_config(scale)).eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two small pictures to train on; a test that changes it makes its own."""
+    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(scope="session")

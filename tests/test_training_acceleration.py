@@ -22,7 +22,7 @@ from dmsr_cli.training.loop import train
 from dmsr_cli.training.losses import Losses
 from dmsr_cli.training.settings import Recipe
 from dmsr_cli.training.step import Objective, Stepper, weighted
-from training_runs import draw_no_curves, make_pictures, report_each_iteration, tiny_recipe
+from training_runs import draw_no_curves, report_each_iteration, tiny_recipe
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_compiler = pytest.mark.skipif(
@@ -30,11 +30,6 @@ needs_compiler = pytest.mark.skipif(
     reason="torch.compile needs a C++ compiler on the CPU: g++ or clang++",
 )
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,6 @@ from training_runs import (
     checkpoint_of,
     draw_no_curves,
     log_of,
-    make_pictures,
     message,
     tick,
     tiny_recipe,
@@ -75,11 +74,6 @@ TICKS = {"minutes": (2.0, 30.0), "stop_after": (0.1, 10.0)}
 ITERATIONS = 6
 PAUSED = 3
 """In this iteration one process waits, so that something can be done to it."""
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,7 @@ from dmsr_cli.model import DMSR
 from dmsr_cli.training import dry_run as module
 from dmsr_cli.training.dry_run import dry_run
 from dmsr_cli.training.loop import train
-from training_runs import files_of, make_pictures, tiny_recipe
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
+from training_runs import files_of, tiny_recipe
 
 
 @pytest.fixture(autouse=True)

@@ -22,17 +22,11 @@ from training_runs import (
     draw_no_curves,
     files_of,
     log_of,
-    make_pictures,
     message,
     report_each_iteration,
     tick,
     tiny_recipe,
 )
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -22,18 +22,12 @@ from training_runs import (
     draw_no_curves,
     files_of,
     log_of,
-    make_pictures,
     message,
     run_until,
     tiny_recipe,
 )
 
 OFTEN = tiny_recipe(iterations=3, validate_every=EVERY_ITERATION)
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 def below(folder: Path) -> set[str]:

@@ -35,11 +35,6 @@ from training_runs import (
 )
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
-
-
 @pytest.fixture
 def stopped(pictures: Path, tmp_path: Path) -> Path:
     """A run of 8 iterations that was interrupted after 3."""

@@ -23,15 +23,9 @@ from training_runs import (
     checkpoint_of,
     draw_no_curves,
     files_of,
-    make_pictures,
     run_until,
     tiny_recipe,
 )
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -24,17 +24,11 @@ from training_runs import (
     checkpoint_of,
     draw_no_curves,
     log_of,
-    make_pictures,
     report_each_iteration,
     tiny_recipe,
 )
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
 
 
 @pytest.fixture(autouse=True)

@@ -27,11 +27,6 @@ from training_runs import (
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
-
-
 def tiny_network(recipe: Recipe) -> DMSR:
     torch.manual_seed(0)
     return DMSR(recipe.model)
