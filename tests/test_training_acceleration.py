@@ -15,6 +15,7 @@ from torch import Tensor
 from dmsr_cli.device import move
 from dmsr_cli.model import DMSR
 from dmsr_cli.model.meta_deblur import WEIGHED_UP_TO
+from dmsr_cli.training import step as step_module
 from dmsr_cli.training.acceleration import CapturedGradients, compile_regions
 from dmsr_cli.training.data import Batch, load_patch_source
 from dmsr_cli.training.distributed import World
@@ -86,6 +87,30 @@ def test_compiled_blocks(pictures: Path) -> None:
     # need a gradient. More would mean that a hundred blocks take minutes.
     assert graphs == [4, 4]
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_a_capture_that_fails_costs_only_speed(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    monkeypatch.setattr(step_module, "CapturedGradients", fail)
+    recipe = recipe_with(compile=False)
+    torch.manual_seed(0)
+    model = DMSR(recipe.model)
+    plain, hopeful = (
+        Stepper(copy.deepcopy(model), recipe.training, CPU, torch.float32, World()) for _ in "ab"
+    )
+    hopeful.fast = True
+    source = load_patch_source([pictures], recipe, CPU)
+    plain(source.batch(1), 1, 1e-3)
+    with pytest.warns(UserWarning, match="without a CUDA graph: operation not permitted when"):
+        hopeful(source.batch(1), 1, 1e-3)
+    hopeful(source.batch(2), 2, 1e-3)  # warns no more: the tests end on a second one
+    plain(source.batch(2), 2, 1e-3)
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, hopeful.model.state_dict()[name]), name
 
 
 @needs_cuda

@@ -90,6 +90,9 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
+    # A thread of gloo that still has to give back something of Python's aborts the process if
+    # Python has ended: after a failure this was seen in one run of ten.
+    atexit.register(time.sleep, 0.5)
     try:
         torch.distributed.init_process_group(
             backend, store=meeting_place(world), rank=world.rank, world_size=world.size
@@ -98,8 +101,6 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     except RuntimeError as error:
         if not _lost_contact(error):
             raise
-        # A thread of gloo may not be done with the failure: Python must not end under it.
-        atexit.register(time.sleep, 0.5)
         raise TrainingError(
             f"process {world.rank} of {world.size} lost the others: go on with --resume"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dmsr_cli.degradation import PatchDegradation
 from dmsr_cli.device import autocast, move
+from dmsr_cli.files import reason_of
 from dmsr_cli.model import DMSR, Degradation
 from dmsr_cli.training.acceleration import CapturedGradients, compile_regions
 from dmsr_cli.training.data import Batch
@@ -91,9 +93,15 @@ class Stepper:
 
     def _gradients(self, batch: Batch) -> tuple[Losses, Tensor]:
         if self.fast and self.world.size == 1:
-            if self.captured is None:
-                self.captured = CapturedGradients(self._backward, self.optimizer, batch)
-            return self.captured(batch)
+            try:
+                if self.captured is None:
+                    self.captured = CapturedGradients(self._backward, self.optimizer, batch)
+                return self.captured(batch)
+            except RuntimeError as error:
+                if self.captured is not None:
+                    raise
+                self.fast = False
+                warnings.warn(f"steps go without a CUDA graph: {reason_of(error)}", stacklevel=2)
         self.optimizer.zero_grad(set_to_none=True)
         return self._backward(batch)
 
