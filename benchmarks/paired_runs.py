@@ -109,6 +109,8 @@ def run(arguments: argparse.Namespace) -> None:
         init_from=init_from,
         on_message=print,
     )
+    if not result.finished:
+        sys.exit("interrupted: start again to go on")
     seconds = time.process_time() - start
     scores = evaluate(
         Path(arguments.test),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from command_line import dmsr
+from dmsr_cli.training.loop import train
 from dmsr_cli.training.settings import recipe_text
-from training_runs import checkpoint_of, make_pictures, tiny_recipe
+from training_runs import checkpoint_of, make_pictures, report_each_iteration, tiny_recipe
 
 
 @pytest.fixture
@@ -47,6 +48,22 @@ def test_stop_after(workplace: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "going on from iteration 0" in done.stderr
     assert "12 iterations" in done.stderr
+
+
+@pytest.mark.parametrize("more", [{}, {"stop_after": 60.0}])
+def test_ctrl_c_is_told_from_a_planned_stop(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, float]
+) -> None:
+    report_each_iteration(monkeypatch)
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = (tiny_recipe(iterations=12), [workplace / "pictures"], workplace / "run")
+    result = train(*arguments, on_progress=interrupt, **more)
+    assert (result.finished, result.interrupted, result.iterations) == (False, True, 1)
+    result = train(*arguments, resume=True, stop_after=1e-9)
+    assert (result.finished, result.interrupted, result.iterations) == (False, False, 1)
 
 
 def test_tensorboard(workplace: Path) -> None:

@@ -125,7 +125,7 @@ def train(
         )
     psnr = "" if result.psnr is None else f", validation PSNR {result.psnr:.2f} dB"
     console.print(f"{result.iterations} iterations{psnr}; weights: {result.weights}", markup=False)
-    return 0 if result.finished or stop_after else INTERRUPTED
+    return INTERRUPTED if result.interrupted else 0
 
 
 def _explain(request: dict[str, Any], name: str) -> None:

@@ -36,7 +36,9 @@ class TrainingResult:
     iterations: int
     psnr: float | None
     finished: bool
-    """False when it was interrupted before its budget ended."""
+    """False when it ended before its budget did."""
+    interrupted: bool = False
+    """True when a signal or Ctrl-C ended it, not its budget or `stop_after`."""
 
 
 def train(
@@ -132,10 +134,10 @@ def train(
         with watch_for_interruption() as interruption:
             while True:
                 seconds = time.monotonic() - started
-                out_of_time = stop_after and time.monotonic() - called >= 60 * stop_after
+                out_of_time = time.monotonic() - called >= 60 * (stop_after or math.inf)
                 done, stop = world.agree(
                     _budget_used(settings, iteration, seconds),
-                    bool(interruption.requested or out_of_time),
+                    interruption.requested or out_of_time,
                 )
                 if done >= 1 or stop:
                     break
@@ -151,7 +153,8 @@ def train(
                 keeper.finish(iteration, time.monotonic() - started, rate, losses, finished)
                 psnr = keeper.psnr
             world.wait()  # a process that ends makes torchrun stop the others
-    return TrainingResult(weights_path, iteration, psnr, finished)
+    interrupted = not finished and not out_of_time
+    return TrainingResult(weights_path, iteration, psnr, finished, interrupted)
 
 
 def check_request(recipe: Recipe, output: Path, resume: bool) -> None:
