@@ -158,10 +158,13 @@ def test_suffix_without_a_format(tmp_path, name):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_finite(tmp_path, value):
-    pixels, alpha = smooth(), smooth()[..., 0]
-    pixels[3, 4, 1] = alpha[3, 4] = value
-    for image in (pixels, Image(pixels), Image(smooth(), alpha)):
+def test_values_that_are_not_finite(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 300)  # most of the picture is converted by then
+    pixels, alpha = smooth(), smooth()[..., 0].copy()
+    pixels[38, 4, 1] = alpha[38, 4] = value
+    eight_bit = noise(*alpha.shape, 3)
+    grey = Image(pixels, grey=True)
+    for image in (pixels, Image(pixels), Image(smooth(), alpha), Image(eight_bit, alpha), grey):
         assert "not finite" in error_of(write_image, tmp_path / "a.png", image)
     assert list(tmp_path.iterdir()) == []
 
@@ -177,9 +180,13 @@ def test_alpha_of_another_size(tmp_path):
     assert "alpha has shape (3, 4)" in error_of(write_image, tmp_path / "a.png", image)
 
 
-def test_whole_numbers_are_refused(tmp_path):
-    message = error_of(write_image, tmp_path / "a.png", noise(5, 4, 3))
-    assert "must be float in [0, 1], not uint8" in message
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int32, np.uint32, np.int64, np.complex64])
+def test_values_of_another_type_are_refused(tmp_path, dtype):
+    values, alpha = np.zeros((5, 4, 3), dtype), np.zeros((5, 4), dtype)
+    for image in (values, alpha, Image(values), Image(smooth(5, 4), alpha)):
+        message = error_of(write_image, tmp_path / "a.png", image)
+        assert f"must be float in [0, 1], uint8 or uint16, not {np.dtype(dtype)}" in message
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("suffix", "side"), [(".webp", 16_383), (".jpg", 65_500)])

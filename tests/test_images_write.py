@@ -144,6 +144,77 @@ def test_values_are_clipped_and_rounded(tmp_path):
     assert np.array_equal(values, before)
 
 
+def stored_at_once(image: Image, keeps_alpha: bool, single_channel: bool) -> np.ndarray:
+    """What a file of a float picture holds, by the formulas, without strips."""
+    pixels = image.pixels.astype(np.float32).clip(0, 1)
+    alpha = None if image.alpha is None else image.alpha.astype(np.float32).clip(0, 1)[..., None]
+    if alpha is not None and not keeps_alpha:
+        pixels, alpha = pixels * alpha + (1 - alpha), None
+    if image.grey:
+        luma = (pixels @ images.LUMA_WEIGHTS)[..., None]
+        pixels = luma if single_channel else np.repeat(luma, 3, axis=2)
+    planes = pixels if alpha is None else np.concatenate([pixels, alpha], axis=2)
+    stored = np.rint(planes * 255).astype(np.uint8)
+    return stored[..., 0] if stored.shape[2] == 1 else stored
+
+
+@pytest.fixture(params=[1, 100, 2**18])
+def strip_pixels(request, monkeypatch):
+    monkeypatch.setattr(images, "_STRIP_PIXELS", request.param)
+
+
+@pytest.mark.usefixtures("strip_pixels")
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_strips_change_no_byte(tmp_path, suffix, grey, transparent, dtype):
+    random = np.random.default_rng(5)
+    pixels = random.uniform(-0.2, 1.2, (37, 23, 3)).astype(dtype)
+    alpha = random.uniform(-0.2, 1.2, (37, 23)).astype(dtype) if transparent else None
+    for order in ("C", "F"):
+        image = Image(np.asarray(pixels, order=order), alpha, grey)
+        write_image(image, tmp_path / f"a{suffix}")
+        with PIL.Image.open(tmp_path / f"a{suffix}") as picture:
+            stored = np.asarray(picture)
+        assert np.array_equal(stored, stored_at_once(image, suffix != ".bmp", grey))
+
+
+@pytest.mark.usefixtures("strip_pixels")
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".jpg", ".webp"])
+@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_eight_bit_is_written_as_its_float_picture(tmp_path, suffix, grey, transparent):
+    pixels, alpha = noise(37, 23, 3), noise(37, 23, seed=1) if transparent else None
+    as_float = None if alpha is None else alpha / np.float32(255)
+    write_image(Image(pixels / np.float32(255), as_float, grey), tmp_path / f"float{suffix}")
+    expected = (tmp_path / f"float{suffix}").read_bytes()
+    for number, opacity in enumerate((alpha, as_float)):  # the types may differ
+        before = pixels.copy()
+        write_image(Image(pixels, opacity, grey), tmp_path / f"{number}{suffix}")
+        assert (tmp_path / f"{number}{suffix}").read_bytes() == expected
+        assert np.array_equal(pixels, before)
+
+
+def test_arrays_of_eight_bit(tmp_path):
+    for array in (noise(13, 7, 3), noise(13, 7), noise(26, 14, 3)[::2, ::2]):
+        write_image(array, tmp_path / "a.png")
+        with PIL.Image.open(tmp_path / "a.png") as picture:
+            assert np.array_equal(np.asarray(picture), array)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, ">u2"])
+def test_sixteen_bit_is_rounded_to_eight(tmp_path, dtype):
+    array = np.arange(65_536).reshape(256, 256).astype(dtype)
+    colour = np.repeat(array[..., None], 3, axis=2)
+    expected = np.rint(array / 257).astype(np.uint8)
+    for image in (array, colour, Image(colour, array), Image(colour, array, grey=True)):
+        write_image(image, tmp_path / "a.png")
+        with PIL.Image.open(tmp_path / "a.png") as picture:
+            for channel in picture.split():
+                assert np.array_equal(np.asarray(channel), expected)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
 def test_profile_is_carried_if_it_fits_the_channels(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
@@ -204,6 +275,26 @@ def test_resized_alpha(scale, size):
 def test_constant_alpha_stays_constant(scale):
     for value in np.arange(256, dtype=np.float32) / np.float32(255):
         assert (resize_alpha(np.full((5, 7), value, np.float32), scale) == value).all()
+
+
+def test_resized_alpha_has_no_seams(monkeypatch):
+    alpha = noise(37, 23) / np.float32(255)
+    for scale in (1, 2, 3, 4):
+        whole = resize_alpha(alpha, scale)
+        monkeypatch.setattr(images, "_STRIP_PIXELS", 23 * scale * scale * 5)
+        assert np.abs(resize_alpha(alpha, scale) - whole).max() <= 2**-22
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, ">u2"])
+def test_resized_alpha_keeps_whole_numbers(dtype):
+    white = np.iinfo(dtype).max
+    alpha = np.random.default_rng(2).integers(0, white + 1, (13, 7)).astype(dtype)
+    resized = resize_alpha(alpha, 3)
+    assert resized.dtype == alpha.dtype
+    expected = resize_alpha(alpha.astype(np.float32) / np.float32(white), 3)
+    assert np.array_equal(resized, np.rint(expected * white))
+    assert (resize_alpha(np.full((5, 7), white, dtype), 4) == white).all()
 
 
 def test_resized_alpha_follows_the_edge():

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
+from dmsr_cli.images import Samples
+
 Pixels = NDArray[np.float32]
 
 KERNEL_MAGNIFICATION = 16
@@ -60,26 +62,26 @@ def noise_picture(noise_map: Pixels) -> Pixels:
     return picture.astype(np.float32)
 
 
-def comparison(before: Pixels, after: Pixels) -> Pixels:
+def comparison(before: Pixels, after: Samples) -> Samples:
     """The input, enlarged plainly (bicubic), on the left, and the result on the right.
 
     Args:
         before: LR (h, w, 3), float32 in [0, 1].
-        after: HR (h * scale, w * scale, 3), float32 in [0, 1].
+        after: the result (H, W, 3), float32 in [0, 1], uint8 or uint16.
 
     Returns:
-        float32 (h * scale, 2 * w * scale + 4, 3) in [0, 1], with a white line between.
+        (H, 2 * W + 4, 3) of the dtype of `after`, with a white line between.
     """
     height, width = after.shape[:2]
-    planes = [
-        PillowImage.fromarray(np.ascontiguousarray(before[..., colour])).resize(
-            (width, height), PillowImage.Resampling.BICUBIC
-        )
-        for colour in range(3)
-    ]
-    enlarged = np.stack([np.asarray(plane) for plane in planes], axis=-1).clip(0, 1)
-    line = np.ones((height, DIVIDER, 3), np.float32)
-    return np.concatenate((enlarged, line, after), axis=1)
+    white = 1 if after.dtype.kind == "f" else np.iinfo(after.dtype).max
+    both = np.full((height, 2 * width + DIVIDER, 3), white, after.dtype)
+    for colour in range(3):
+        plane = PillowImage.fromarray(np.ascontiguousarray(before[..., colour]))
+        resized = plane.resize((width, height), PillowImage.Resampling.BICUBIC)
+        enlarged = np.asarray(resized).clip(0, 1) * white
+        both[:, :width, colour] = enlarged if white == 1 else np.rint(enlarged)
+    both[:, width + DIVIDER :] = after
+    return both
 
 
 def validation_strip(rows: Sequence[StripRow]) -> Pixels:
