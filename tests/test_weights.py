@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 from dmsr_cli import weights
 from dmsr_cli.config import DMSRConfig
@@ -59,6 +62,39 @@ class TestFile:
         path.write_bytes(bytes(path.stat().st_size))
         for name, tensor in loaded.state_dict().items():
             assert torch.equal(tensor, before[name]), name
+
+    def test_what_was_hashed_is_what_is_used(
+        self, file: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expected, sha256, verify = load(content), weights.file_sha256(file), weights._verify
+
+        def verify_and_replace(*arguments: str) -> None:
+            verify(*arguments)
+            file.write_bytes(content[:-100] + bytes(100))
+
+        monkeypatch.setattr(weights, "_verify", verify_and_replace)
+        loaded = weights.load_weights(file, sha256).state_dict()
+        assert file.read_bytes() != content
+        for name, tensor in loaded.items():
+            assert torch.equal(tensor, expected[name].float()), name
+
+    def test_loading_needs_no_compiler(self, file: Path) -> None:
+        """It takes longer to import than a small picture takes to restore."""
+        code = (
+            "import sys, pathlib, torch, safetensors.torch, dmsr_cli.model\n"
+            "from dmsr_cli.weights import load_weights\n"
+            "before = set(sys.modules)\n"
+            "load_weights(pathlib.Path(sys.argv[1]))\n"
+            "print(*(set(sys.modules) - before))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(file)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        assert not set(done.stdout.split()) & {"torch._dynamo", "sympy"}
 
     def test_equal_weights_give_equal_bytes(self, tmp_path: Path) -> None:
         contents = set()
@@ -186,6 +222,13 @@ class TestFile:
         good = load_file(file)
         for config in ({"channels": 8}, {"scale": 2}, {"groups": 4096}, {"embedding": 4000}):
             with pytest.raises(WeightsError, match="config") as error:
+                weights.load_weights(self.changed(file, good, **config))
+            assert FILE in message(error)
+
+    def test_config_of_a_network_far_larger_than_the_file(self, file: Path) -> None:
+        good = load_file(file)
+        for config in ({"channels": 4096}, {"upsampled_channels": 4096}, {"blur_channels": 4096}):
+            with pytest.raises(WeightsError, match="more weights than the file") as error:
                 weights.load_weights(self.changed(file, good, **config))
             assert FILE in message(error)
 

@@ -7,16 +7,18 @@ beside it. Pickles are never opened. torch and the Hub library are imported on f
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import hashlib
+import io
 import json
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dmsr_cli import hub
 from dmsr_cli.config import DMSRConfig, from_mapping
@@ -28,6 +30,7 @@ from dmsr_cli.weights_table import read_weights_table as read_weights_table
 
 if TYPE_CHECKING:
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from dmsr_cli.model import DMSR
 
@@ -139,7 +142,8 @@ def fetch_weights(entry: ModelEntry) -> Path:
         return local
     where = _hub_file(entry)
     path = hub.download(where, force=hub.find_cached(where) is not None)
-    _verify(path, entry.sha256, str(where), "try again later, or install the newest dmsr-cli")
+    advice = "try again later, or install the newest dmsr-cli"
+    _verify(file_sha256(path), entry.sha256, str(where), advice)
     return path
 
 
@@ -147,8 +151,7 @@ def _hub_file(entry: ModelEntry) -> hub.HubFile:
     return hub.HubFile(entry.repo, entry.file, entry.revision)
 
 
-def _verify(path: Path, sha256: str, name: str, advice: str) -> None:
-    found = file_sha256(path)
+def _verify(found: str, sha256: str, name: str, advice: str) -> None:
     if found != sha256:
         raise WeightsError(
             f"{name} is damaged or was changed, and is not used: SHA-256 {found[:12]}... "
@@ -163,13 +166,20 @@ def file_sha256(path: Path) -> str:
         WeightsError: the file cannot be read.
     """
     digest = hashlib.sha256()
+    with _opened(path) as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A file to read from; what fails while it is open becomes a WeightsError."""
     try:
         with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+            yield file
     except OSError as error:
         raise WeightsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
-    return digest.hexdigest()
 
 
 def read_config(path: Path) -> DMSRConfig:
@@ -178,7 +188,8 @@ def read_config(path: Path) -> DMSRConfig:
     Raises:
         WeightsError: the file is missing, not safetensors, truncated, or not of this network.
     """
-    return _config(path, _read_header(path))
+    with _opened(path) as file:
+        return _config(path, _read_header(file, path))
 
 
 def load_weights(path: Path, sha256: str | None = None) -> DMSR:
@@ -192,18 +203,24 @@ def load_weights(path: Path, sha256: str | None = None) -> DMSR:
         WeightsError: as `read_config`, or the hash, a name, a shape or a type differs from what
             the network has, or a value is not finite.
     """
+    with _opened(path) as file:
+        _config(path, _read_header(file, path))  # nothing else is read as a whole
+        file.seek(0)
+        content = file.read()
+    # From here on the file may change: what was hashed is what is used.
     if sha256 is not None:
-        _verify(path, sha256, display_name(path), "delete the file and fetch it again")
-    header = _read_header(path)
+        found = hashlib.sha256(content).hexdigest()
+        _verify(found, sha256, display_name(path), "delete the file and fetch it again")
+    header = _read_header(io.BytesIO(content), path)
     config = _config(path, header)
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    model = _empty_model(path, config, header)
+    model = _new_model(path, config, header, len(content))
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors = load(content)
+    except SafetensorError as error:
         raise WeightsError(
             f"{display_name(path)} is damaged ({reason_of(error)}); fetch it again"
         ) from None
@@ -212,7 +229,7 @@ def load_weights(path: Path, sha256: str | None = None) -> DMSR:
             raise WeightsError(
                 f"{display_name(path)}: {name} has values that are not finite; fetch it again"
             )
-        tensors[name] = tensor.to(torch.float32, copy=True)  # leaves the mapped file
+        tensors[name] = tensor.to(torch.float32)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
@@ -267,20 +284,15 @@ def _with_sorted_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     """The header of a safetensors file, which is JSON, with its tensors' places checked."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(9)
-            length = int.from_bytes(start[:8], "little")
-            if len(start) < 9 or start[8:] != b"{" or not 2 <= length <= MAX_HEADER_BYTES:
-                raise WeightsError(
-                    f"{display_name(path)} is not a safetensors file; {_ONLY_SAFETENSORS}"
-                )
-            text = start[8:] + file.read(length - 1)
-    except OSError as error:
-        raise WeightsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(9)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) < 9 or start[8:] != b"{" or not 2 <= length <= MAX_HEADER_BYTES:
+        raise WeightsError(f"{display_name(path)} is not a safetensors file; {_ONLY_SAFETENSORS}")
+    text = start[8:] + file.read(length - 1)
     if 8 + length > size:
         raise WeightsError(f"{display_name(path)} is truncated; fetch it again")
     try:
@@ -310,19 +322,45 @@ def _config(path: Path, header: Mapping[str, Any]) -> DMSRConfig:
         raise WeightsError(f"{error}; a newer dmsr-cli may be able to read it") from None
 
 
-def _empty_model(path: Path, config: DMSRConfig, header: Mapping[str, Any]) -> DMSR:
-    """The network without memory for its weights, once the header promises just those weights."""
+def _element_limit(limit: int) -> TorchFunctionMode:
+    """A mode in which making a network of more than `limit` elements raises ValueError."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class ElementLimit(TorchFunctionMode):
+        elements = 0
+
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            made = func(*args, **(kwargs or {}))
+            if func is torch.empty:  # what layers make their weights with
+                self.elements += made.numel()
+                if self.elements > limit:
+                    raise ValueError("it has more weights than the file")
+            return made
+
+    return ElementLimit()
+
+
+def _new_model(path: Path, config: DMSRConfig, header: Mapping[str, Any], size: int) -> DMSR:
+    """A network for the weights of a file of `size` bytes, whose header promises just those.
+
+    The device "meta" would need no limit and no memory, but it makes PyTorch import its compiler,
+    which takes longer than restoring a small picture.
+    """
     import torch
 
     from dmsr_cli.model import DMSR
 
     shown = display_name(path)
     found = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-    # Even a network without memory takes time for each layer, so a wild config is refused first.
+    # A wild config is refused before it takes time, here, and before it takes memory, below.
     if config.groups * config.blocks > len(found):
         raise WeightsError(f"{shown}: has fewer tensors than its config has blocks; fetch it again")
     try:
-        with torch.device("meta"):
+        # No element takes less than a byte. The caller's random numbers go on as if nothing was.
+        with torch.random.fork_rng(devices=[]), _element_limit(size):
             model = DMSR(config)
     except (RuntimeError, ValueError) as error:
         raise WeightsError(f"{shown}: its config makes no network ({reason_of(error)})") from None
