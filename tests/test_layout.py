@@ -12,9 +12,20 @@ import dmsr_cli
 
 PACKAGE = Path(dmsr_cli.__file__).parent
 ORDER = [
-    *("errors", "files", "config", "device", "images", "degradation", "paper_scores", "metrics"),
-    *("visual", "model", "hub", "weights_table", "weights", "tiling", "pipeline", "evaluation"),
-    *("training", "cli"),
+    *(
+        "errors",
+        "files",
+        "config",
+        "device",
+        "memory",
+        "images",
+        "resizing",
+        "degradation",
+        "paper_scores",
+        "metrics",
+    ),
+    *("visual", "model", "hub", "weights_table", "weights", "tiling"),
+    *("inference", "pipeline", "evaluation", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

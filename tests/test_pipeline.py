@@ -1,4 +1,4 @@
-"""estimate() and upscale(): strips, tiles, overrides, and one clear line for what is wrong."""
+"""estimate() and upscale(): results, overrides, and one clear line for what is wrong."""
 
 import dataclasses
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dmsr_cli import pipeline
 from dmsr_cli.degradation import gaussian_kernel
-from dmsr_cli.errors import DeviceError, ImageError, SettingsError
+from dmsr_cli.errors import ImageError, SettingsError
 from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
-from dmsr_cli.model.layers import ChannelAttention
+from dmsr_cli.inference.pieces import EXTRACTION_PIXELS
 from dmsr_cli.pipeline import Degradation, Model, estimate, upscale
 
 SIZES = [(1, 1), (1, 17), (17, 1), (7, 13), (23, 29)]
@@ -39,12 +38,6 @@ def model(tiny_model) -> Model:
 
 
 @pytest.fixture
-def without_attention(monkeypatch) -> None:
-    """A network that is local: without the global mean of the channel attention."""
-    monkeypatch.setattr(ChannelAttention, "forward", lambda self, features: features)
-
-
-@pytest.fixture
 def seen(model, monkeypatch) -> list[tuple[int, int]]:
     """Sizes of what the extractor is given, in the order of the calls."""
     sizes, maps = [], model.network.extractor.maps
@@ -60,17 +53,18 @@ def seen(model, monkeypatch) -> list[tuple[int, int]]:
 class TestEstimate:
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("pixels_at_a_time", [1, 29, 100])
-    def test_strips_equal_the_whole(self, model, monkeypatch, seen, size, pixels_at_a_time):
+    def test_pieces_equal_the_whole(self, model, monkeypatch, seen, size, pixels_at_a_time):
         pixels = picture(*size)
         with torch.inference_mode():
             lr = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
             expected = model.network.extractor(lr)
         seen.clear()
-        monkeypatch.setattr(pipeline, "ESTIMATION_PIXELS", pixels_at_a_time)
+        monkeypatch.setitem(EXTRACTION_PIXELS, "cpu", pixels_at_a_time)
         found = estimate(pixels, model)
-        rows = max(1, pixels_at_a_time // size[1])
-        assert len(seen) == -(-size[0] // rows)
-        assert max(height for height, _ in seen) <= rows + 2 * model.network.extractor.radius
+        halo = 2 * model.network.extractor.radius
+        assert len(seen) >= -(-size[0] * size[1] // pixels_at_a_time)
+        for height, width in seen:
+            assert max(1, height - halo) * max(1, width - halo) <= pixels_at_a_time
         np.testing.assert_allclose(found.kernel, expected.kernel[0].numpy(), atol=1e-6)
         noise_map = expected.noise_map[0].permute(1, 2, 0).numpy()
         np.testing.assert_allclose(found.noise_map, noise_map, atol=1e-6)
@@ -220,18 +214,8 @@ class TestUpscale:
 
 
 class TestTiles:
-    @pytest.mark.usefixtures("without_attention")
-    @pytest.mark.parametrize("tile", [31, 37, 44])
-    def test_are_near_the_whole(self, model, tile):
-        """A local network: the rims of the tiles, which lack surroundings, count for nothing."""
-        pixels = picture(47, 59)
-        whole = upscale(pixels, model, tile=0)
-        assert whole.std() > 0.05
-        tiled = upscale(pixels, model, tile=tile, overlap=26)
-        np.testing.assert_allclose(tiled, whole, atol=1e-4)
-
     @pytest.mark.parametrize("size", [(1, 37), (37, 1), (23, 29)])
-    @pytest.mark.parametrize(("tile", "overlap"), [(1, 0), (5, 2), (16, 8)])
+    @pytest.mark.parametrize(("tile", "overlap"), [(1, 0), (5, 2), (16, 8), (16, None)])
     def test_any_size_works(self, model, size, tile, overlap):
         restored = upscale(picture(*size), model, tile=tile, overlap=overlap)
         assert restored.shape == (size[0] * 4, size[1] * 4, 3)
@@ -241,21 +225,30 @@ class TestTiles:
         upscale(picture(), model, tile=8, overlap=2)
         assert seen == [(23, 29)]
 
-    def test_auto_tiles_large_pictures(self, model, monkeypatch):
-        monkeypatch.setattr(pipeline, "WHOLE_OUTPUT_SIDE", 80)
-        sizes, forward = [], model.network.forward
 
-        def recording(lr, degradation):
-            sizes.append(tuple(lr.shape[2:]))
-            return forward(lr, degradation)
+class TestResultType:
+    @pytest.mark.parametrize("tile", ["auto", 0, 12])
+    @pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), ("uint16", 65535)])
+    def test_integers_are_rounded(self, model, dtype, white, tile):
+        pixels = picture() * 2 - 0.5  # the result is clipped at both ends
+        exact = upscale(pixels, model, tile=tile)
+        assert exact.min() == 0
+        assert exact.max() == 1
+        rounded = upscale(pixels, model, tile=tile, dtype=dtype)
+        assert rounded.dtype == np.dtype(dtype)
+        np.testing.assert_array_equal(rounded, np.rint(exact * white))
 
-        monkeypatch.setattr(model.network, "forward", recording)
-        upscale(picture(20, 20), model)
-        assert sizes == [(20, 20)]
-        sizes.clear()
-        upscale(picture(21, 40), model)
-        assert len(sizes) > 1
-        assert max(max(size) for size in sizes) == 20
+    def test_of_an_image(self, model):
+        image = Image(picture(9, 11), np.full((9, 11), 0.5, np.float32), grey=True)
+        restored = upscale(image, model, dtype=np.uint8)
+        assert restored.pixels.dtype == np.uint8
+        assert np.array_equal(restored.pixels[..., 0], restored.pixels[..., 2])
+
+    @pytest.mark.parametrize("dtype", ["int32", np.float64, bool])
+    def test_others_are_refused(self, model, dtype):
+        with pytest.raises(SettingsError, match="dtype") as caught:
+            upscale(picture(), model, dtype=dtype)
+        assert np.dtype(dtype).name in message(caught)
 
 
 class TestErrors:
@@ -286,7 +279,9 @@ class TestErrors:
             upscale(picture(), model, tile=tile)
         assert repr(tile) in message(caught)
 
-    @pytest.mark.parametrize(("tile", "overlap"), [(8, 8), (8, 99), (8, -1), (0, -1), ("auto", -5)])
+    @pytest.mark.parametrize(
+        ("tile", "overlap"), [(8, 8), (8, 99), (8, -1), (0, -1), ("auto", -5), (16, 16)]
+    )
     def test_overlap(self, model, tile, overlap):
         with pytest.raises(SettingsError, match="overlap") as caught:
             upscale(picture(), model, tile=tile, overlap=overlap)
@@ -301,58 +296,3 @@ class TestErrors:
             with pytest.raises(SettingsError, match=words) as caught:
                 upscale(pixels, model, wrong)
             message(caught)
-
-
-def _allocate(*_: object) -> None:
-    torch.empty(2**58)  # the CPU allocator's own words
-
-
-def _raise(error: Exception):
-    def forward(*_: object) -> None:
-        raise error
-
-    return forward
-
-
-class TestMemory:
-    @pytest.mark.parametrize(
-        "forward",
-        [
-            _raise(torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")),
-            _raise(MemoryError()),
-            _allocate,
-        ],
-    )
-    def test_running_out_is_explained(self, model, monkeypatch, forward):
-        monkeypatch.setattr(model.network, "forward", forward)
-        with pytest.raises(DeviceError, match="out of memory") as caught:
-            upscale(picture(), model)
-        assert "--tile" in message(caught)
-        monkeypatch.setattr(model.network.extractor, "maps", forward)
-        with pytest.raises(DeviceError, match="out of memory"):
-            estimate(picture(), model)
-
-    def test_other_errors_pass(self, model, monkeypatch):
-        monkeypatch.setattr(model.network, "forward", _raise(RuntimeError("a bug")))
-        with pytest.raises(RuntimeError, match="a bug"):
-            upscale(picture(), model)
-
-
-class TestOverflow:
-    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-    def test_is_redone_in_full_precision(self, model, monkeypatch, bad):
-        pixels = picture()
-        expected = upscale(pixels, model)
-        forward, reduced = model.network.forward, []
-
-        def overflowing(lr, degradation):
-            restored, used = forward(lr, degradation)
-            reduced.append(torch.is_autocast_enabled("cpu"))
-            if reduced[-1]:
-                restored[0, 1, 2, 3] = bad
-            return restored, used
-
-        monkeypatch.setattr(model.network, "forward", overflowing)
-        restored = upscale(pixels, dataclasses.replace(model, precision=torch.bfloat16))
-        assert reduced == [True, False]
-        np.testing.assert_array_equal(restored, expected)

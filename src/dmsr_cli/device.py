@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from dmsr_cli.errors import DeviceError, SettingsError
+from dmsr_cli.errors import MissingDeviceError, SettingsError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -18,7 +18,7 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        DeviceError: that device is not there.
+        MissingDeviceError: that device is not there.
         SettingsError: `name` is not a device's name.
     """
     if name == "auto":
@@ -35,9 +35,9 @@ def choose_device(name: str = "auto") -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             found = f"only {count} CUDA device(s) found" if count else "no CUDA device found"
-            raise DeviceError(f"device {name} is not available: {found}; use --device cpu")
+            raise MissingDeviceError(f"device {name} is not available: {found}; use --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device mps is not available on this machine; use --device cpu")
+        raise MissingDeviceError("device mps is not available on this machine; use --device cpu")
     return device
 
 
@@ -49,12 +49,15 @@ def choose_precision(name: str, device: torch.device, training: bool = False) ->
 
     Raises:
         SettingsError: `name` is not a precision's name.
+        MissingDeviceError: the device does not compute in that precision.
     """
     if name == "auto":
         fast = _has_bf16(device) and (training or device.type != "cpu")
         return torch.bfloat16 if fast else torch.float32
     if name not in PRECISIONS:
         raise SettingsError(f"unknown precision {name!r}: use auto, {', '.join(PRECISIONS)}")
+    if name == "bf16" and device.type == "cuda" and not _has_bf16(device):
+        raise MissingDeviceError(f"{device} has no bf16 arithmetic: use --precision fp16 or fp32")
     return PRECISIONS[name]
 
 

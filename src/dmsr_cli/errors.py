@@ -27,6 +27,12 @@ class DeviceError(DmsrError):
     """The compute device is not there, or its memory does not suffice."""
 
 
+class MissingDeviceError(DeviceError):
+    """The compute device is not there, or lacks what was asked for by name."""
+
+    exit_status = 2
+
+
 class CheckpointError(DmsrError):
     """A training run cannot be continued from the checkpoint given."""
 

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import DTypeLike, NDArray
 
 from dmsr_cli.degradation import gaussian_kernel
-from dmsr_cli.device import autocast, choose_device, choose_precision, move
+from dmsr_cli.device import choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
 from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
+from dmsr_cli.inference.engine import Note, Task, estimate_maps, restore
 from dmsr_cli.model import DMSR
-from dmsr_cli.model import Degradation as DegradationTensors
-from dmsr_cli.tiling import Box, blend_tiles
+from dmsr_cli.tiling import Box
 from dmsr_cli.weights import load_weights, resolve_model
 
 Pixels = NDArray[np.float32]
 Picture = TypeVar("Picture", Image, Pixels)
 
 DEFAULT_FAMILY = "dmsr-lite"
-DEFAULT_OVERLAP = 16
-"""LR pixels that neighbouring tiles share."""
-WHOLE_OUTPUT_SIDE = 1024
-"""With tile="auto", pictures up to this many output pixels squared are restored in one piece, and
-larger ones in tiles that give as much: about 1 GiB of memory at the most."""
-ESTIMATION_PIXELS = 256 * 1024
-"""LR pixels that the extractor sees at a time."""
 WIDTH_GRID = torch.linspace(0.2, 6.0, 581)
 """Widths that are tried for `Degradation.kernel_width`: steps of 0.01 pixels."""
+
+
+def _say_nothing(note: str) -> None:
+    """What happens to notes that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -127,37 +122,24 @@ def load_model(
 
 
 @torch.inference_mode()
-def estimate(image: Image | Pixels, model: Model) -> Degradation:
+def estimate(image: Image | Pixels, model: Model, *, on_note: Note = _say_nothing) -> Degradation:
     """Estimate blur kernel and noise map of a picture.
 
-    Large pictures are seen in strips, with a halo as wide as the extractor can see: the result
-    does not depend on the strips, and the memory not on the picture's height.
+    Large pictures are seen in pieces, each with a halo as wide as the extractor can see: neither
+    the result nor the memory that it takes depends on how large they are.
 
     Args:
         image: what `read_image` gives, or float (height, width, 3), RGB, nominally in [0, 1].
         model: from `load_model`.
+        on_note: called with a line for people when the memory does not suffice and something
+            slower is tried.
 
     Raises:
         ImageError: the array has another shape, or values that are not finite.
+        DeviceError: the memory does not suffice.
     """
     pixels = _checked_pixels(image)
-    height, width = pixels.shape[:2]
-    extractor = model.network.extractor
-    halo = extractor.radius
-    rows = max(1, ESTIMATION_PIXELS // width)
-    logits = torch.zeros(extractor.kernel_size**2, dtype=torch.float64)
-    noise_map = np.empty_like(pixels)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        first, last = max(0, top - halo), min(height, bottom + halo)
-        strip = _to_tensor(pixels[first:last], model.device)
-        with _memory_errors_explained():
-            strip_logits, strip_noise = extractor.maps(strip)
-        inner = slice(top - first, bottom - first)
-        logits += strip_logits[0, :, inner].sum(dim=(1, 2), dtype=torch.float32).cpu().double()
-        noise_map[top:bottom] = _to_pixels(strip_noise[:, :, inner])
-    kernel = extractor.kernel_of((logits / (height * width)).float().unsqueeze(0))
-    return Degradation(kernel[0].numpy(), noise_map)
+    return Degradation(*estimate_maps(model.network, model.device, pixels, on_note))
 
 
 @torch.inference_mode()
@@ -168,7 +150,9 @@ def upscale(
     tile: int | str = "auto",
     on_progress: Callable[[float], None] | None = None,
     *,
-    overlap: int = DEFAULT_OVERLAP,
+    overlap: int | None = None,
+    dtype: DTypeLike = np.float32,
+    on_note: Note = _say_nothing,
 ) -> Picture:
     """Restore a picture at the model's scale.
 
@@ -177,80 +161,81 @@ def upscale(
             values outside are allowed.
         model: from `load_model`.
         degradation: what guides the restoration; estimated once for the picture if not given.
-        tile: side of a tile in LR pixels, 0 for the whole picture at once, or "auto".
+        tile: "auto" restores the picture whole if the memory for that is there, else in tiles as
+            large as it allows; 0 is the plain forward of the network, all at once; any other
+            number is the side of a tile in LR pixels.
         on_progress: called with the share that is done, up to 1.
-        overlap: LR pixels that neighbouring tiles share.
+        overlap: LR pixels that neighbouring tiles share, half of them around each; if not given,
+            what the network needs to see, less for small tiles.
+        dtype: float32 for values in [0, 1], or uint8 or uint16 for rounded ones up to 255 or
+            65535, which take less memory.
+        on_note: called with a line for people when the memory or the precision does not suffice
+            and something slower is tried.
 
     Returns:
-        The same kind as `image`, `scale` times as high and wide, in [0, 1]. An `Image` keeps its
+        The same kind as `image`, `scale` times as high and wide. An `Image` keeps its
         transparency, colour profile and greyness.
 
     Raises:
         ImageError: the array has another shape, or values that are not finite.
-        SettingsError: the tile or the degradation does not fit.
-        DeviceError: the device's memory does not suffice.
+        SettingsError: the tile, the overlap, the dtype or the degradation does not fit.
+        DeviceError: the memory does not suffice.
+        WeightsError: the network's result is not finite.
     """
     pixels = _checked_pixels(image)
-    height, width = pixels.shape[:2]
+    check_tile(tile, overlap)
     if degradation is None:
-        degradation = estimate(pixels, model)
+        degradation = estimate(pixels, model, on_note=on_note)
     _check_degradation(degradation, pixels, model)
-    side = _tile_side(tile, height, width, model.scale)
-    if overlap < 0 or (overlap >= side and side < max(height, width)):
-        raise SettingsError(f"overlap must be from 0 to {side - 1} at this tile, not {overlap}")
-    kernel = torch.from_numpy(degradation.kernel).to(model.device).unsqueeze(0)
-
-    def restore(box: Box) -> Pixels:
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-        lr = _to_tensor(pixels[rows, columns], model.device)
-        noise_map = _to_tensor(degradation.noise_map[rows, columns], model.device)
-        return _restore(model, lr, DegradationTensors(kernel, noise_map))
-
-    restored = blend_tiles(
-        *(height, width, side, min(overlap, side - 1), model.scale),
-        *(restore, on_progress or (lambda done: None)),
+    grey = isinstance(image, Image) and image.grey
+    canvas = _Canvas(pixels.shape[0] * model.scale, pixels.shape[1] * model.scale, dtype, grey)
+    task = Task(
+        *(model.network, model.device, pixels, degradation.kernel, degradation.noise_map),
+        *(canvas.paint, on_progress or (lambda done: None)),
     )
-    np.clip(restored, 0, 1, out=restored)
+    restore(task, model.precision, tile, overlap, on_note)
     if not isinstance(image, Image):
-        return restored
-    if image.grey:
-        # The network sees three equal channels and may answer with a tint.
-        restored[:] = restored @ LUMA_WEIGHTS[:, None]
+        return canvas.pixels
     alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale)
-    return dataclasses.replace(image, pixels=restored, alpha=alpha)
+    return dataclasses.replace(image, pixels=canvas.pixels, alpha=alpha)
 
 
-def _restore(model: Model, lr: Tensor, degradation: DegradationTensors) -> Pixels:
-    """One pass of the restorer, repeated in fp32 if reduced precision overflowed."""
-    with _memory_errors_explained():
-        with autocast(model.device, model.precision):
-            restored, _ = model.network(lr, degradation)
-        if model.precision != torch.float32 and not torch.isfinite(restored).all():
-            restored, _ = model.network(lr, degradation)
-        return _to_pixels(restored)
+class _Canvas:
+    """Collects restored pixels, clipped and in the dtype that is wanted."""
+
+    def __init__(self, height: int, width: int, dtype: DTypeLike, grey: bool) -> None:
+        kind = np.dtype(dtype)
+        if kind not in (np.float32, np.uint8, np.uint16):
+            raise SettingsError(f"dtype must be float32, uint8 or uint16, not {kind}")
+        try:
+            self.pixels = np.empty((height, width, 3), kind)
+        except MemoryError:
+            raise DeviceError(
+                f"a result of {width}x{height} pixels does not fit into memory: "
+                "use a smaller scale, or split the picture"
+            ) from None
+        self.grey = grey
+
+    def paint(self, box: Box, part: Pixels) -> None:
+        """Put float pixels (box.height, box.width, 3), nominally in [0, 1], into their place."""
+        part = part.clip(0, 1)
+        if self.grey:
+            # The network sees three equal channels and may answer with a tint.
+            part[:] = part @ LUMA_WEIGHTS[:, None]
+        if self.pixels.dtype != np.float32:
+            part = np.rint(part * np.iinfo(self.pixels.dtype).max)
+        self.pixels[box.rows, box.columns] = part
 
 
-@contextlib.contextmanager
-def _memory_errors_explained() -> Iterator[None]:
-    """Turn the many faces of running out of memory into one `DeviceError`."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if of_memory or "can't allocate memory" in str(error):
-            raise DeviceError("out of memory: use a smaller --tile, or --device cpu") from None
-        raise
-
-
-def _tile_side(tile: int | str, height: int, width: int, scale: int) -> int:
-    """Side of a tile in LR pixels, at least 1; the longer side of the picture means no tiling."""
-    whole = max(height, width)
-    if tile == "auto":
-        limit = WHOLE_OUTPUT_SIDE // scale
-        return whole if height * width <= limit**2 else limit
-    if not isinstance(tile, int) or tile < 0:
+def check_tile(tile: int | str, overlap: int | None) -> None:
+    """Raise SettingsError if `upscale` takes no such tile, or no such overlap with it."""
+    if tile != "auto" and (not isinstance(tile, int) or tile < 0):
         raise SettingsError(f"tile must be auto, 0, or a number of LR pixels, not {tile!r}")
-    return tile or whole
+    if overlap is None:
+        return
+    if overlap < 0 or (isinstance(tile, int) and 0 < tile <= overlap):
+        most = f" to {tile - 1} at this tile" if isinstance(tile, int) and tile > 0 else " up"
+        raise SettingsError(f"overlap must be from 0{most}, not {overlap}")
 
 
 def _checked_pixels(image: Image | Pixels) -> Pixels:
@@ -279,14 +264,3 @@ def _check_degradation(degradation: Degradation, pixels: Pixels, model: Model) -
             f"the noise map {degradation.noise_map.shape} is not of the picture's shape "
             f"{pixels.shape}"
         )
-
-
-def _to_tensor(pixels: Pixels, device: torch.device) -> Tensor:
-    """(h, w, 3) array to a (1, 3, h, w) tensor in channels-last memory."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(2, 0, 1).unsqueeze(0)
-
-
-def _to_pixels(tensor: Tensor) -> Pixels:
-    """(1, 3, h, w) tensor to an (h, w, 3) float32 array."""
-    array: Pixels = tensor[0].permute(1, 2, 0).float().cpu().numpy()
-    return array

@@ -59,8 +59,8 @@ class DegradationExtractor(nn.Module):
         A picture can be taken in strips with a halo of `radius` pixels; the kernel then comes
         from the mean of the logits over all strips.
         """
-        features = self.blocks(torch.relu(self.head(lr)))
-        logits = torch.relu(self.blur2(torch.relu(self.blur1(features))))
+        features = self.blocks(torch.relu_(self.head(lr)))
+        logits = torch.relu_(self.blur2(torch.relu_(self.blur1(features))))
         return logits, self.noise(features).float()
 
     def kernel_of(self, mean_logits: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Add what the two convs find."""
-        residual: Tensor = self.conv2(torch.relu(self.conv1(features)))
+        residual: Tensor = self.conv2(torch.relu_(self.conv1(features)))
         return features + residual
 
 
@@ -43,9 +43,12 @@ class ChannelAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Weigh each channel of (N, C, H, W) by a gate in (0, 1)."""
-        mean = spatial_mean(features)[:, :, None, None]
-        gate = torch.sigmoid(self.excite(torch.relu(self.squeeze(mean))))
-        return features * gate
+        return features * self.gate(spatial_mean(features))
+
+    def gate(self, mean: Tensor) -> Tensor:
+        """The gate (N, C, 1, 1) of features whose mean over the picture is (N, C)."""
+        squeezed = torch.relu(self.squeeze(mean[:, :, None, None]))
+        return torch.sigmoid(self.excite(squeezed))
 
 
 class ResidualChannelAttentionBlock(nn.Module):
@@ -59,8 +62,13 @@ class ResidualChannelAttentionBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Add the gated residual."""
-        residual: Tensor = self.attention(self.conv2(torch.relu(self.conv1(features))))
+        residual: Tensor = self.attention(self.residual(features))
         return features + residual
+
+    def residual(self, features: Tensor) -> Tensor:
+        """The two convs, before the attention: the part that is local."""
+        residual: Tensor = self.conv2(torch.relu_(self.conv1(features)))
+        return residual
 
 
 class ResidualGroup(nn.Module):

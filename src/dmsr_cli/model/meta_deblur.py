@@ -37,6 +37,8 @@ TAPS = 9
 """Taps of the 3x3 conv that makes the weights."""
 CHANNELS = {"cuda": (8, torch.channels_last)}
 """What convolutions like on a device: channels in multiples of this, and a memory layout."""
+WEIGHED_PIXELS = 2**15
+"""Pixels whose weights are made at a time where none is kept: they stay in the cache."""
 WEIGHED_UP_TO = 9
 """Largest window for which making the weights is the faster form on a CPU."""
 
@@ -67,24 +69,36 @@ class MetaDeblur(nn.Module):
         padded = pad_replicate(image, self.size // 2)
         constant = self._constant_weights(kernel)
         if image.device.type == "cpu" and self.size <= WEIGHED_UP_TO:
-            return dynamic_convolution(padded, self._weights(image, constant))
+            return self._weigh(image, padded, constant)
         filters = self.meta.weight[:, :COLOURS].reshape(self.size**2, COLOURS * TAPS)
         responses = self._shared_filters(padded, filters)
         varying = (_neighbours(image).unsqueeze(1) * responses.float()).sum(dim=2)
         return varying + _filter_each(padded, constant.view(-1, self.size, self.size))
 
-    def _weights(self, image: Tensor, constant: Tensor) -> Tensor:
-        """The weights of each pixel (N, size^2, H, W), in fp32.
+    def _weigh(self, image: Tensor, padded: Tensor, constant: Tensor) -> Tensor:
+        """Make the weights and apply them, a strip of rows at a time where no gradient is asked."""
+        neighbours, height = _neighbours(image), image.shape[-2]
+        if torch.is_grad_enabled():
+            return dynamic_convolution(padded, self._weights(neighbours, constant))
+        rows = max(1, WEIGHED_PIXELS // (image.shape[0] * image.shape[-1]))
+        strips = []
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            weights = self._weights(neighbours[:, :, top:bottom], constant)
+            strips.append(dynamic_convolution(padded[:, :, top : bottom + self.size - 1], weights))
+        return torch.cat(strips, dim=2)
+
+    def _weights(self, neighbours: Tensor, constant: Tensor) -> Tensor:
+        """The weights of each pixel (N, size^2, H, W), in fp32, from its neighbours (N, 27, H, W).
 
         One matrix product, in the layout that weighing wants: a conv and then another layout
         or dtype take several times longer.
         """
-        with torch.autocast(image.device.type, enabled=False):
-            neighbours = _neighbours(image).flatten(2)  # (N, 27, H * W)
+        with torch.autocast(neighbours.device.type, enabled=False):
             filters = self.meta.weight[:, :COLOURS].reshape(1, self.size**2, -1)
-            filters = filters.expand(image.shape[0], -1, -1)
-            weights = torch.baddbmm(constant.unsqueeze(-1), filters, neighbours)
-            return weights.view(*weights.shape[:2], *image.shape[-2:])
+            filters = filters.expand(neighbours.shape[0], -1, -1)
+            weights = torch.baddbmm(constant.unsqueeze(-1), filters, neighbours.flatten(2))
+            return weights.view(*weights.shape[:2], *neighbours.shape[-2:])
 
     def _shared_filters(self, padded: Tensor, filters: Tensor) -> Tensor:
         """Correlate each colour with all filters (size^2, F): (N, 3, F, H, W).

@@ -22,6 +22,10 @@ class Restorer(nn.Module):
     def __init__(self, config: DMSRConfig) -> None:
         super().__init__()
         self.scale = config.scale
+        self.body_radius = 1 + config.groups * (2 * config.blocks + 1) + 1
+        """How far, in LR pixels, the convolutions of the body see; attention sees the picture."""
+        self.render_radius = 1 + -(-(2 + max(1, config.deblur_size // 2)) // config.scale)
+        """How far, in LR pixels, a rendered pixel sees."""
         channels = config.channels
         self.denoise = nn.Conv2d(2 * COLOURS, channels, 1)
         self.head = conv3x3(channels, channels)
@@ -49,20 +53,23 @@ class Restorer(nn.Module):
         Returns:
             (N, 3, h * scale, w * scale), float32, not clipped.
         """
-        image = self.reconstruct(self.body(lr, noise_map))
-        deblurred = self.deblur(image, kernel)
-        with torch.autocast(deblurred.device.type, enabled=False):
-            restored: Tensor = self.output(pad_replicate(deblurred, 1))
-        return restored
+        return self.render(self.body(lr, noise_map), kernel)
 
     def body(self, lr: Tensor, noise_map: Tensor) -> Tensor:
         """Meta-denoise module and residual groups, all at LR size (equation 3)."""
         features = self.head(self.denoise(torch.cat((lr, noise_map), dim=1)))
         return features + self.tail(self.groups(features))  # type: ignore[no-any-return]
 
+    def render(self, features: Tensor, kernel: Tensor) -> Tensor:
+        """What comes after the body: up-sampling and meta-deblur module, at HR size; fp32."""
+        deblurred = self.deblur(self.reconstruct(features), kernel)
+        with torch.autocast(deblurred.device.type, enabled=False):
+            restored: Tensor = self.output(pad_replicate(deblurred, 1))
+        return restored
+
     def reconstruct(self, features: Tensor) -> Tensor:
         """Up-sample the features and turn them into a (still blurred) RGB picture."""
-        upsampled = torch.relu(F.pixel_shuffle(self.upsample(features), self.scale))
+        upsampled = F.pixel_shuffle(torch.relu_(self.upsample(features)), self.scale)
         image: Tensor = self.to_rgb(upsampled)
         return image
 

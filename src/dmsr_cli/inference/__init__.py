@@ -1,0 +1,1 @@
+"""Runs the network over pictures of any size: exact pieces, tiles, memory, second attempts."""

@@ -1,0 +1,178 @@
+"""How a picture is restored: on which device, whole or in tiles, and how much memory that takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+
+from dmsr_cli.config import DMSRConfig
+from dmsr_cli.errors import DeviceError
+from dmsr_cli.inference.pieces import BODY_PIXELS, ELSEWHERE, EXTRACTION_PIXELS, RENDER_PIXELS
+from dmsr_cli.memory import free_memory
+from dmsr_cli.model.meta_deblur import WEIGHED_UP_TO
+from dmsr_cli.model.restorer import Restorer
+
+SMALLEST_TILE = 48
+"""Tiles are not halved below this: they would be mostly overlap."""
+LARGEST_OVERLAP = 96
+"""LR pixels that tiles share at the most unless asked for more; what lies further counts little."""
+CPU_BUDGET = 1 << 30
+"""Bytes that the restoration of a picture takes on a CPU at the most, beside the pictures
+themselves: a larger body is no faster there, and the memory belongs to others, too."""
+SHARE = 0.8
+"""Share of the free memory that is counted upon: allocators lose some, other processes come."""
+HALO = 6
+"""LR pixels around a piece that is rendered, at the most (Restorer.render_radius at x2)."""
+SAMPLE_PIXELS = 2**18
+"""LR pixels that the attention gates of a tiled picture are sampled from."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to restore a picture."""
+
+    device: torch.device
+    precision: torch.dtype
+    tile: int
+    """Side of a tile in LR pixels; 0 for the plain forward of the whole picture."""
+    overlap: int
+    """LR pixels that neighbouring tiles share, half of them on each side."""
+
+    def is_tiled(self, height: int, width: int) -> bool:
+        """Whether a picture of that many LR pixels is cut."""
+        return self.tile > 0 and self.tile + self.overlap < max(height, width)
+
+    def smaller(self, height: int, width: int) -> Plan | None:
+        """Tiles of half the side, if a picture of that size has any."""
+        side = self.tile if self.is_tiled(height, width) else max(height, width)
+        tile = max(SMALLEST_TILE, side // 2)
+        halved = dataclasses.replace(self, tile=tile, overlap=min(self.overlap, tile - 1))
+        return halved if tile < side and halved.is_tiled(height, width) else None
+
+    def __str__(self) -> str:
+        """What a person reads."""
+        return f"tiles of {self.tile} LR pixels on {self.device}"
+
+
+def overlap_for(restorer: Restorer) -> int:
+    """LR pixels that tiles share so that what is used of each saw all of its surroundings."""
+    # 7/16 of an overlap is cut off at each of the two rims (tiling.blend_weights).
+    radius = restorer.body_radius + restorer.render_radius
+    return min(LARGEST_OVERLAP, math.ceil(radius * 16 / 7))
+
+
+def choose_plan(
+    restorer: Restorer,
+    config: DMSRConfig,
+    height: int,
+    width: int,
+    device: torch.device,
+    precision: torch.dtype,
+    tile: int | str,
+    overlap: int | None,
+) -> Plan:
+    """The plan for a picture of that many LR pixels; `tile` and `overlap` as `upscale` has them.
+
+    Raises:
+        DeviceError: the free memory does not suffice for what is asked, or for anything.
+    """
+
+    def plan_of(side: int) -> Plan:
+        shared = overlap_for(restorer) if overlap is None else overlap
+        return Plan(device, precision, side, min(shared, side - 1) if side else shared)
+
+    free = free_memory(device)
+    if isinstance(tile, int):
+        plan = plan_of(tile)
+        needed = bytes_needed(plan, config, height, width)
+        if needed > free:
+            raise DeviceError(
+                f"--tile {tile} needs about {_size(needed)} of memory at {width}x{height}, and "
+                f"{_size(free)} are free: use --tile auto"
+            )
+        return plan
+    budget = int(free * SHARE)
+    if device.type == "cpu":
+        budget = min(budget, CPU_BUDGET)
+    for side in _sides(max(height, width)):
+        plan = plan_of(side)
+        if bytes_needed(plan, config, height, width) <= budget:
+            return plan
+    smallest = bytes_needed(plan_of(SMALLEST_TILE), config, height, width)
+    if smallest > free:
+        elsewhere = "close other programs" if device.type == "cpu" else "use --device cpu"
+        raise DeviceError(
+            f"even the smallest tiles need about {_size(smallest)} of memory on {device} at "
+            f"{width}x{height}, and {_size(free)} are free: {elsewhere}"
+        )
+    return plan_of(SMALLEST_TILE)
+
+
+def _sides(whole: int) -> list[int]:
+    """Sides of tiles to try: the whole picture, then each an eighth smaller than the one before."""
+    sides = [whole]
+    while sides[-1] > SMALLEST_TILE:
+        sides.append(max(SMALLEST_TILE, sides[-1] * 7 // 8))
+    return sides
+
+
+def bytes_needed(plan: Plan, config: DMSRConfig, height: int, width: int) -> int:
+    """Largest number of bytes that a plan takes on its device, without the result itself.
+
+    Counted from what the code keeps at a time; the tests hold it to what torch allocates, and
+    benchmarks/memory.py shows what the process takes.
+    """
+    item = torch.finfo(plan.precision).bits // 8
+    kind, pixels, scale = plan.device.type, height * width, config.scale
+    features = config.channels * item
+    if plan.tile == 0:
+        return pixels * max(6 * features, features + _render_bytes(config, item, kind))
+    extraction = _extractor_bytes(config) * EXTRACTION_PIXELS.get(kind, ELSEWHERE)
+    if not plan.is_tiled(height, width):
+        render = _render_piece_bytes(config, item, kind, pixels)
+        return max(extraction, _body_bytes(config, item, kind, pixels), pixels * features + render)
+    side = plan.tile + plan.overlap
+    tile = min(side, height) * min(side, width)
+    # A band of sums across the picture, a tile's pixels, and the same times their weights.
+    blend = (side * min(height, width) + 2 * tile) * scale**2 * 3 * 4 if kind == "cpu" else 0
+    sample = _body_bytes(config, item, kind, min(SAMPLE_PIXELS, pixels))
+    body = _body_bytes(config, item, kind, tile)
+    render = _render_piece_bytes(config, item, kind, tile)
+    return max(extraction, sample, max(body, tile * features + render) + blend)
+
+
+def _body_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
+    """The body in pieces: four buffers of features, the inputs three times, and a piece."""
+    features = config.channels * item
+    piece = min(pixels, BODY_PIXELS.get(kind, pixels))
+    return pixels * (4 * features + 3 * 6 * 4) + piece * 4 * features
+
+
+def _render_piece_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
+    """A piece that is rendered, with its halo, of `pixels` pixels in all."""
+    side = math.isqrt(RENDER_PIXELS.get(kind, ELSEWHERE)) + 2 * HALO
+    return min(pixels, side**2) * _render_bytes(config, item, kind)
+
+
+def _render_bytes(config: DMSRConfig, item: int, kind: str) -> int:
+    """Of an LR pixel while it is rendered: up-sampling first, then the meta-deblur module."""
+    window = config.deblur_size
+    upsampling = 3 * config.upsampled_channels * item
+    if kind == "cpu" and window <= WEIGHED_UP_TO:
+        deblurring = 4 * (window**2 + 27 + 12)  # weights, neighbours, pictures
+    else:
+        copies = 2 if kind == "cpu" else 3  # elsewhere channels are padded, and cut off again
+        deblurring = 4 * (3 * window + copies * 3 * 27 + 27 + 12)
+    return config.scale**2 * max(upsampling, deblurring)
+
+
+def _extractor_bytes(config: DMSRConfig) -> int:
+    """Of an LR pixel while the extractor sees it, always in fp32."""
+    return 4 * (2 * config.kernel_size**2 + config.blur_channels + 3 * config.extractor_channels)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
