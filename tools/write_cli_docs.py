@@ -21,11 +21,15 @@ status: 0 all done or skipped, 1 at least one input failed, 2 wrong usage, 130 i
 bad file does not stop a batch. `dmsr` and `python -m dmsr_cli` are the same.
 
 `dmsr upscale --json` prints one object for each input: `input`, `output`, `status` (`ok`,
-`skipped`, `failed`), `error`, `scale`, `width`, `height` (of the result), `model`,
-`kernel_width` (standard deviation in pixels of the result), `noise_level` (0 to 255),
-`seconds`. `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height`
-(of the input), `model`, `kernel_width`, `noise_level`, and `output`, the beginning of the
-names of what was saved.
+`skipped`, `failed`), `error`, `scale` (3.5 for `-s 3.5`; with `--size`, the larger ratio of
+result to picture), `width`, `height` (of the result), `model` (two passes: two names, joined
+by +), `kernel_width` (standard deviation in pixels of what the first model makes, before it is
+resized), `noise_level` (0 to 255), `seconds`. With `--size`, `scale` and `model` are null where
+nothing was restored.
+
+`dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
+input), `model`, `kernel_width`, `noise_level`, and `output`, the beginning of the names of what
+was saved.
 """
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from dmsr_cli.config import SCALES
+from dmsr_cli.errors import SettingsError
+
+if TYPE_CHECKING:
+    from dmsr_cli.resizing import Enlargement, OutputSize
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +26,40 @@ class ScaleType(click.Choice[int]):
         """ "4" and "x4" are 4."""
         text = str(value)
         return super().convert(text[1:] if text[:1] in ("x", "X") else text, param, ctx)
+
+
+class FactorType(click.ParamType["Enlargement"]):
+    """Any magnification above 1: 3.5, also in the spelling x3.5."""
+
+    name = "factor"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Enlargement:
+        """Text becomes an `Enlargement`."""
+        from dmsr_cli.resizing import parse_factor
+
+        try:
+            return parse_factor(str(value))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SizeType(click.ParamType["OutputSize"]):
+    """Width and height in pixels, or one of them: 800x600, 800x, x600."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> OutputSize:
+        """Text becomes an `OutputSize`."""
+        from dmsr_cli.resizing import parse_size
+
+        try:
+            return parse_size(str(value))
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
 
 
 class TileType(click.ParamType[int | str]):
@@ -46,6 +84,11 @@ class TileType(click.ParamType[int | str]):
 
 def model_options(command: Command) -> Command:
     """-s, --model, --device, --precision: which network, and where it runs."""
+    return scale_option(network_options(command))
+
+
+def network_options(command: Command) -> Command:
+    """--model, --device, --precision: `model_options` without the scale."""
     for option in (
         click.option(
             "--precision",
@@ -66,7 +109,6 @@ def model_options(command: Command) -> Command:
             metavar="NAME|FILE|hf://OWNER/REPO[/FILE][@REVISION]",
             help="Which weights to use.  [default: dmsr-lite]",
         ),
-        scale_option,
     ):
         command = option(command)
     return command
@@ -77,6 +119,38 @@ def scale_option(command: Command) -> Command:
     return click.option(
         "-s", "--scale", type=ScaleType(), help="Magnification.  [default: the model's, else 4]"
     )(command)
+
+
+def size_options(command: Command) -> Command:
+    """-s, --size, --passes: how large results are; any size, not only those of the models."""
+    for option in (
+        click.option(
+            "--passes",
+            type=click.IntRange(1, 2),
+            default=1,
+            show_default=True,
+            help="Allow 2 to go beyond x4, up to x16. The second pass restores what is already a "
+            "reconstruction: it sharpens what the first one invented and adds no information. It "
+            "is run only where one pass does not reach the size.",
+        ),
+        click.option(
+            "--size",
+            type=SizeType(),
+            metavar="WxH|Wx|xH",
+            help="Size of the result in pixels instead of -s. With one side, the other keeps the "
+            "picture's shape; both, if of another shape, stretch it. A size that is not larger "
+            "than the picture restores it at that size.",
+        ),
+        click.option(
+            *("-s", "--scale"),
+            type=FactorType(),
+            metavar="FACTOR",
+            help="Magnification: 2, 3, 4, or any number above 1, as 3.5, for which the next larger "
+            "model's result is shrunk.  [default: the model's, else 4]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def input_options(command: Command) -> Command:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.options import TileType, debug_option, input_options, model_options
-from dmsr_cli.errors import ImageError
+from dmsr_cli.cli.options import (
+    TileType,
+    debug_option,
+    input_options,
+    network_options,
+    size_options,
+)
+from dmsr_cli.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.report import PatientProgress
+    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.images import Image
     from dmsr_cli.pipeline import Degradation, Model
+    from dmsr_cli.resizing import Enlargement, OutputSize
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class UpscaleOptions:
     """What is the same for every picture of a batch."""
 
     tile: int | str
-    overlap: int
+    overlap: int | None
     kernel_width: float | None
     noise_level: float | None
     denoise: float | None
@@ -34,6 +44,51 @@ class UpscaleOptions:
     debug: bool
 
 
+class Models:
+    """The networks of a batch: each is loaded when it is first needed, and kept."""
+
+    def __init__(self, name: str | None, device: str, precision: str) -> None:
+        """A family's networks are not loaded yet; but a device that is not there fails at once."""
+        from dmsr_cli.device import choose_device
+        from dmsr_cli.pipeline import DEFAULT_FAMILY, load_model
+        from dmsr_cli.weights import read_weights_table
+
+        self.name = name or DEFAULT_FAMILY
+        self.device = choose_device(device)
+        self._load = partial(load_model, self.name, device, precision=precision)
+        self._loaded: dict[int, Model] = {}
+        table = read_weights_table().values()
+        self.scales = sorted(entry.scale for entry in table if entry.family == self.name)
+        self.default_scale = 4
+        if not self.scales:  # one model, which knows its scale itself
+            model = self._load()
+            self.name, self.default_scale, self.scales = model.name, model.scale, [model.scale]
+            self._loaded[model.scale] = model
+
+    def of_scale(self, scale: int) -> Model:
+        """The network for one of `scales`."""
+        if scale not in self._loaded:
+            self._loaded[scale] = self._load(scale=scale)
+        return self._loaded[scale]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is wanted of every picture, and with what."""
+
+    wanted: Enlargement | OutputSize
+    passes: int
+    models: Models
+    options: UpscaleOptions
+
+    def models_for(self, factor: float) -> list[Model]:
+        """The networks to run, one after the other; SettingsError if none reaches the factor."""
+        from dmsr_cli.resizing import plan_passes
+
+        scales = plan_passes(factor, self.models.name, self.models.scales, self.passes)
+        return [self.models.of_scale(scale) for scale in scales]
+
+
 @click.command()
 @input_options
 @click.option(
@@ -41,20 +96,19 @@ class UpscaleOptions:
     metavar="FILE|FOLDER",
     help="Where results go.  [default: beside the input, as NAME_x4]",
 )
-@model_options
+@size_options
+@network_options
 @click.option(
     *("--tile", "tile"),
     type=TileType(),
     default="auto",
     show_default=True,
-    help="Side of a tile in LR pixels; 0 takes the whole picture at once.",
+    help="Side of a tile in LR pixels: auto is as large as the memory allows, 0 no tiles at all.",
 )
 @click.option(
     "--overlap",
     type=click.IntRange(0),
-    default=16,
-    show_default=True,
-    help="LR pixels that neighbouring tiles share.",
+    help="LR pixels that neighbouring tiles share.  [default: what the network needs to see]",
 )
 @click.option(
     "--kernel-width",
@@ -81,42 +135,59 @@ def upscale(
     inputs: tuple[str, ...],
     output: str | None,
     recursive: bool,
-    scale: int | None,
+    scale: Enlargement | None,
+    size: OutputSize | None,
+    passes: int,
     model: str | None,
     device: str,
     precision: str,
     as_json: bool,
     **choices: Any,
 ) -> int:
-    """Restore pictures, or folders of pictures, at x2, x3 or x4.
+    """Restore pictures, or folders of pictures, at x2, x3, x4, or any size.
 
     Blur kernel and noise map are estimated once for each picture and guide its restoration.
     """
     from dmsr_cli.cli.jobs import plan_jobs
     from dmsr_cli.cli.report import BatchReport, PatientProgress
-    from dmsr_cli.pipeline import load_model
+    from dmsr_cli.files import display_name
+    from dmsr_cli.pipeline import check_tile
+    from dmsr_cli.resizing import SECOND_PASS, Enlargement
 
     options = UpscaleOptions(**choices)
     if options.overwrite and options.skip_existing:
         raise click.UsageError("--overwrite and --skip-existing exclude each other")
     if options.noise_level is not None and options.denoise is not None:
         raise click.UsageError("--noise-level and --denoise exclude each other")
-    network = load_model(model, device, scale=scale, precision=precision)
-    jobs = plan_jobs(inputs, output, recursive, label=f"_x{network.scale}")
+    check_tile(options.tile, options.overlap)
+    if scale is not None and size is not None:
+        raise click.UsageError("--scale and --size exclude each other")
+    models = Models(model, device, precision)
+    wanted = size or scale or Enlargement(models.default_scale)
+    batch = Batch(wanted, passes, models, options)
+    known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
+    jobs = plan_jobs(inputs, output, recursive, label=wanted.label)
     report = BatchReport(as_json)
-    report.say(f"{network.name} on {network.device}")
+    report.say(f"{_names(known) or models.name} on {models.device}")
+    if len(known) == 2 or (passes == 2 and not known):
+        report.say(f"two passes{'' if known else ' where one is too little'}: {SECOND_PASS}")
     with PatientProgress(report.console, "upscaling") as progress:
         for number, job in enumerate(jobs):
-            share = _Share(progress, number, len(jobs), job.source.name)
-            work = partial(_upscale, job, network, options, share)
-            report.run(_record(job, network), work, options.debug)
+            share = _Share(report, progress, number, len(jobs), display_name(job.source.name))
+            work = partial(_upscale, job, batch, share)
+            report.run(_record(job, wanted, known), work, options.debug)
     return report.finish()
+
+
+def _names(models: list[Model]) -> str:
+    return "+".join(model.name for model in models)
 
 
 @dataclass(frozen=True)
 class _Share:
     """Maps the progress of one picture into that of the batch."""
 
+    report: BatchReport
     progress: PatientProgress
     number: int
     count: int
@@ -125,54 +196,127 @@ class _Share:
     def __call__(self, done: float) -> None:
         self.progress.update((self.number + done) / self.count, self.name)
 
+    def note(self, text: str) -> None:
+        """Say that something slower is tried with this picture."""
+        self.report.say(f"{self.name}: {text}")
 
-def _record(job: Job, model: Model) -> dict[str, Any]:
-    """What is known of a picture before it is touched."""
+    def of_pass(self, number: int, models: list[Model]) -> Callable[[float], None]:
+        """The same for one pass over the picture; its share grows with the pixels that it sees."""
+        costs = [1, models[0].scale ** 2][: len(models)]
+        before = sum(costs[:number])
+        return lambda done: self((before + done * costs[number]) / sum(costs))
+
+
+def _record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -> dict[str, Any]:
+    """What is known of a picture before it is touched; with --size, not the models."""
     return {
         **{"input": str(job.source), "output": str(job.target), "status": None, "error": None},
-        **{"scale": model.scale, "width": None, "height": None, "model": model.name},
+        **{"scale": getattr(wanted, "factor", None), "width": None, "height": None},
+        **{"model": _names(known) or None},
         **{"kernel_width": None, "noise_level": None, "seconds": None},
     }
 
 
-def _upscale(
-    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share, record: dict[str, Any]
-) -> str:
+def _upscale(job: Job, batch: Batch, on_progress: _Share, record: dict[str, Any]) -> str:
     """Do one job, fill in its record, and say what was done."""
     from dmsr_cli.files import display_name
 
     if job.error:
         raise job.error
     source, target = display_name(job.source), display_name(job.target)
-    if job.target.exists() and options.skip_existing:
+    if job.target.exists() and batch.options.skip_existing:
         record["status"] = "skipped"
         return f"{source}: skipped, {target} exists"
     started = time.monotonic()
-    degradation, (width, height) = _restore(job, model, options, on_progress)
+    plan, degradation = _restore(job, batch, on_progress)
     record.update(
         status="ok",
-        width=width,
-        height=height,
+        scale=plan.factor,
+        width=plan.width,
+        height=plan.height,
+        model=_names(plan.models),
         kernel_width=degradation.kernel_width,
         noise_level=round(degradation.noise_level, 2),
         seconds=round(time.monotonic() - started, 3),
     )
     return (
-        f"{source} -> {target} ({width}x{height}, "
+        f"{source} -> {target} ({plan.width}x{plan.height}, {plan.models_used}"
         f"blur {record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
         f"{record['seconds']:.1f} s)"
     )
 
 
-def _restore(
-    job: Job, model: Model, options: UpscaleOptions, on_progress: _Share
-) -> tuple[Degradation, tuple[int, int]]:
-    """Read, estimate, restore, write; returns the degradation used and the result's size."""
-    from dmsr_cli import pipeline
-    from dmsr_cli.cli import outputs
+@dataclass(frozen=True)
+class _Plan:
+    """How one picture comes to its size."""
+
+    factor: int | float
+    height: int
+    width: int
+    models: list[Model]
+    models_used: str
+    """For the line about the picture; empty where the line about the batch said it already."""
+    is_resized: bool
+
+    def dtype_after(self, number: int) -> str:
+        """What a pass leaves: as little as its use allows, since large results fill the memory."""
+        if number < len(self.models) - 1:
+            return "float32"
+        return "uint16" if self.is_resized else "uint8"
+
+
+def _plan(job: Job, image: Image, batch: Batch) -> _Plan:
+    """Decide on models and size; refuse what is out of reach before any work is done."""
     from dmsr_cli.files import display_name
-    from dmsr_cli.images import WRITABLE_SUFFIXES, read_image, write_image
+    from dmsr_cli.resizing import OutputSize, check_output
+
+    size = batch.wanted.size_of(image.height, image.width)
+    factor = batch.wanted.factor_of(image.height, image.width)
+    try:
+        models = batch.models_for(factor)
+        scale = math.prod(model.scale for model in models)
+        restored = image.height * scale, image.width * scale
+        check_output(size, restored, job.target.suffix)
+    except (SettingsError, ImageError) as error:
+        raise ImageError(f"{display_name(job.source)}: {error}") from None
+    is_resized = restored != size
+    used = f"{_names(models)}{' resized' if is_resized else ''}, "
+    plain = len(models) == 1 and not is_resized and not isinstance(batch.wanted, OutputSize)
+    return _Plan(factor, *size, models, "" if plain else used, is_resized)
+
+
+def _restore(job: Job, batch: Batch, on_progress: _Share) -> tuple[_Plan, Degradation]:
+    """Read, estimate, restore, write; returns what was done, and the degradation used."""
+    from dmsr_cli.cli import outputs
+    from dmsr_cli.images import read_image, write_image
+    from dmsr_cli.resizing import resize_image
     from dmsr_cli.visual import comparison
+
+    options = batch.options
+    stem = job.target.with_suffix("")
+    compared = job.target.with_name(f"{stem.name}_compare.png")
+    _check_target(job, options)
+    beside = outputs.degradation_files(stem) if options.save_degradation else []
+    beside += [compared] if options.compare else []
+    outputs.refuse_existing(beside, options.overwrite)
+
+    image = read_image(job.source)
+    plan = _plan(job, image, batch)
+    result, degradation = _run_passes(image, plan, options, on_progress)
+    result = resize_image(result, plan.height, plan.width)
+    outputs.make_folder(job.target.parent)
+    write_image(result, job.target)
+    if options.save_degradation:
+        outputs.save_degradation(degradation, stem)
+    if options.compare:
+        write_image(comparison(image.pixels, result.pixels), compared)
+    return plan, degradation
+
+
+def _check_target(job: Job, options: UpscaleOptions) -> None:
+    """Refuse a result that must not be replaced, or has no format."""
+    from dmsr_cli.files import display_name
+    from dmsr_cli.images import WRITABLE_SUFFIXES
 
     name = display_name(job.target)
     if job.target.exists() and not options.overwrite:
@@ -182,24 +326,34 @@ def _restore(
     if job.target.suffix.lower() not in WRITABLE_SUFFIXES:
         known = " ".join(sorted(WRITABLE_SUFFIXES))
         raise ImageError(f"cannot write {name}: its suffix must be one of {known}")
-    stem = job.target.with_suffix("")
-    compared = job.target.with_name(f"{stem.name}_compare.png")
-    beside = outputs.degradation_files(stem) if options.save_degradation else []
-    beside += [compared] if options.compare else []
-    outputs.refuse_existing(beside, options.overwrite)
 
-    image = read_image(job.source)
-    degradation = _steered(pipeline.estimate(image, model), options)
-    result = pipeline.upscale(
-        image, model, degradation, options.tile, on_progress, overlap=options.overlap
-    )
-    outputs.make_folder(job.target.parent)
-    write_image(result, job.target)
-    if options.save_degradation:
-        outputs.save_degradation(degradation, stem)
-    if options.compare:
-        write_image(comparison(image.pixels, result.pixels), compared)
-    return degradation, (result.width, result.height)
+
+def _run_passes(
+    image: Image, plan: _Plan, options: UpscaleOptions, on_progress: _Share
+) -> tuple[Image, Degradation]:
+    """Restore with one network, or with two in turn; returns the degradation of the picture.
+
+    The options steer the first pass. What it made has a degradation of its own.
+    """
+    from dmsr_cli import pipeline
+
+    models, on_note = plan.models, on_progress.note
+    degradation = _steered(pipeline.estimate(image, models[0], on_note=on_note), options)
+    guide = degradation
+    for number, model in enumerate(models):
+        if number > 0:
+            guide = pipeline.estimate(image, model, on_note=on_note)
+        image = pipeline.upscale(
+            image,
+            model,
+            guide,
+            options.tile,
+            on_progress.of_pass(number, models),
+            overlap=options.overlap,
+            dtype=plan.dtype_after(number),
+            on_note=on_note,
+        )
+    return image, degradation
 
 
 def _steered(degradation: Degradation, options: UpscaleOptions) -> Degradation:

