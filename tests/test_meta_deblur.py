@@ -56,6 +56,27 @@ def count_weighed(monkeypatch) -> list[int]:
     return calls
 
 
+@pytest.mark.parametrize("deblur_size", [7, 15])
+@pytest.mark.parametrize("strip_pixels", [1, 40, 10_000])
+@pytest.mark.parametrize("size", SIZES)
+def test_strips_without_gradients(tiny_config, monkeypatch, deblur_size, strip_pixels, size):
+    module, image, kernel = random_case(tiny_config(), deblur_size, size)
+    expected = direct_form(copy.deepcopy(module).double(), image.double(), kernel.double())
+    monkeypatch.setattr(meta_deblur, "STRIP_PIXELS", strip_pixels)
+    applied, original = [], MetaDeblur._filter
+
+    def watched(self, padded, neighbours, constant):
+        applied.append(neighbours.shape[-2])
+        return original(self, padded, neighbours, constant)
+
+    monkeypatch.setattr(MetaDeblur, "_filter", watched)
+    with torch.no_grad():
+        assert_near(module(image, kernel), expected)
+    rows = max(1, strip_pixels // (2 * size[1]))
+    assert sum(applied) == size[0]
+    assert max(applied) == min(rows, size[0])
+
+
 # On the CPU, 7 makes the weights and 15 does not; on other devices neither does.
 @pytest.mark.parametrize(("deblur_size", "weighed_up_to"), [(7, 9), (15, 9), (7, 0)])
 @pytest.mark.parametrize("size", SIZES)

@@ -37,8 +37,8 @@ TAPS = 9
 """Taps of the 3x3 conv that makes the weights."""
 CHANNELS = {"cuda": (8, torch.channels_last)}
 """What convolutions like on a device: channels in multiples of this, and a memory layout."""
-WEIGHED_PIXELS = 2**15
-"""Pixels whose weights are made at a time where none is kept: they stay in the cache."""
+STRIP_PIXELS = 2**14
+"""Pixels that a CPU filters at a time where no gradient is asked: they stay in its cache."""
 WEIGHED_UP_TO = 9
 """Largest window for which making the weights is the faster form on a CPU."""
 
@@ -66,27 +66,27 @@ class MetaDeblur(nn.Module):
     def forward(self, image: Tensor, kernel: Tensor) -> Tensor:
         """Deblur (N, 3, H, W) as the blur kernel (N, K, K) asks; same shape, float32."""
         image = image.float().contiguous()
-        padded = pad_replicate(image, self.size // 2)
+        padded, neighbours = pad_replicate(image, self.size // 2), _neighbours(image)
         constant = self._constant_weights(kernel)
-        if image.device.type == "cpu" and self.size <= WEIGHED_UP_TO:
-            return self._weigh(image, padded, constant)
-        filters = self.meta.weight[:, :COLOURS].reshape(self.size**2, COLOURS * TAPS)
-        responses = self._shared_filters(padded, filters)
-        varying = (_neighbours(image).unsqueeze(1) * responses.float()).sum(dim=2)
-        return varying + _filter_each(padded, constant.view(-1, self.size, self.size))
-
-    def _weigh(self, image: Tensor, padded: Tensor, constant: Tensor) -> Tensor:
-        """Make the weights and apply them, a strip of rows at a time where no gradient is asked."""
-        neighbours, height = _neighbours(image), image.shape[-2]
-        if torch.is_grad_enabled():
-            return dynamic_convolution(padded, self._weights(neighbours, constant))
-        rows = max(1, WEIGHED_PIXELS // (image.shape[0] * image.shape[-1]))
+        if image.device.type != "cpu" or torch.is_grad_enabled():
+            return self._filter(padded, neighbours, constant)
+        height = image.shape[-2]
+        rows = max(1, STRIP_PIXELS // (image.shape[0] * image.shape[-1]))
         strips = []
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
-            weights = self._weights(neighbours[:, :, top:bottom], constant)
-            strips.append(dynamic_convolution(padded[:, :, top : bottom + self.size - 1], weights))
+            window = padded[:, :, top : bottom + self.size - 1]
+            strips.append(self._filter(window, neighbours[:, :, top:bottom], constant))
         return torch.cat(strips, dim=2)
+
+    def _filter(self, padded: Tensor, neighbours: Tensor, constant: Tensor) -> Tensor:
+        """The convolution of a strip (N, 3, H + size - 1, W + size - 1) in the faster form."""
+        if padded.device.type == "cpu" and self.size <= WEIGHED_UP_TO:
+            return dynamic_convolution(padded, self._weights(neighbours, constant))
+        filters = self.meta.weight[:, :COLOURS].reshape(self.size**2, COLOURS * TAPS)
+        responses = self._shared_filters(padded, filters)
+        varying = (neighbours.unsqueeze(1) * responses.float()).sum(dim=2)
+        return varying + _filter_each(padded, constant.view(-1, self.size, self.size))
 
     def _weights(self, neighbours: Tensor, constant: Tensor) -> Tensor:
         """The weights of each pixel (N, size^2, H, W), in fp32, from its neighbours (N, 27, H, W).
