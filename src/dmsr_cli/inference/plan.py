@@ -12,7 +12,7 @@ from dmsr_cli.config import DMSRConfig
 from dmsr_cli.errors import DeviceError
 from dmsr_cli.inference.pieces import BODY_PIXELS, ELSEWHERE, EXTRACTION_PIXELS, RENDER_PIXELS
 from dmsr_cli.memory import free_memory
-from dmsr_cli.model.meta_deblur import WEIGHED_UP_TO
+from dmsr_cli.model.meta_deblur import STRIP_PIXELS, WEIGHED_UP_TO
 from dmsr_cli.model.restorer import Restorer
 
 SMALLEST_TILE = 48
@@ -129,7 +129,9 @@ def bytes_needed(plan: Plan, config: DMSRConfig, height: int, width: int) -> int
     kind, pixels, scale = plan.device.type, height * width, config.scale
     features = config.channels * item
     if plan.tile == 0:
-        return pixels * max(6 * features, features + _render_bytes(config, item, kind))
+        return max(
+            pixels * 6 * features, pixels * features + _render_bytes(config, item, kind, pixels)
+        )
     extraction = _extractor_bytes(config) * EXTRACTION_PIXELS.get(kind, ELSEWHERE)
     if not plan.is_tiled(height, width):
         render = _render_piece_bytes(config, item, kind, pixels)
@@ -154,24 +156,27 @@ def _body_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
 def _render_piece_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
     """A piece that is rendered, with its halo, of `pixels` pixels in all."""
     side = math.isqrt(RENDER_PIXELS.get(kind, ELSEWHERE)) + 2 * HALO
-    return min(pixels, side**2) * _render_bytes(config, item, kind)
+    return _render_bytes(config, item, kind, min(pixels, side**2))
 
 
-def _render_bytes(config: DMSRConfig, item: int, kind: str) -> int:
-    """Of an LR pixel while it is rendered: up-sampling first, then the meta-deblur module."""
+def _render_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
+    """Pixels that are rendered at a time: up-sampling first, then the meta-deblur module."""
     window = config.deblur_size
-    upsampling = 3 * config.upsampled_channels * item
-    if kind == "cpu" and window <= WEIGHED_UP_TO:
-        deblurring = 4 * (window**2 + 27 + 12)  # weights, neighbours, pictures
-    else:
-        copies = 2 if kind == "cpu" else 3  # elsewhere channels are padded, and cut off again
-        deblurring = 4 * (3 * window + copies * 3 * 27 + 27 + 12)
-    return config.scale**2 * max(upsampling, deblurring)
+    hr_pixels = pixels * config.scale**2
+    upsampling = (2 * config.upsampled_channels + 6) * item
+    pictures = 4 * (27 + 12)  # the neighbours of each pixel, and the picture a few times
+    if kind == "cpu":  # filters a strip at a time
+        filtered, copies = min(hr_pixels, 2 * STRIP_PIXELS), 2
+    else:  # all at once, with channels that are padded, and cut off again
+        filtered, copies = hr_pixels, 3
+    weighed = kind == "cpu" and window <= WEIGHED_UP_TO
+    filtering = 4 * (window**2 if weighed else 3 * window + copies * 3 * 27)
+    return max(hr_pixels * upsampling, hr_pixels * pictures + filtered * filtering)
 
 
 def _extractor_bytes(config: DMSRConfig) -> int:
     """Of an LR pixel while the extractor sees it, always in fp32."""
-    return 4 * (2 * config.kernel_size**2 + config.blur_channels + 3 * config.extractor_channels)
+    return 4 * (config.kernel_size**2 + 2 * config.blur_channels + 3 * config.extractor_channels)
 
 
 def _size(count: int) -> str:
