@@ -23,6 +23,7 @@ class BatchReport:
     """Counts results, and prints each: for people, or as JSON Lines on standard output.
 
     What people read goes to standard error, unless it is itself the result (`text_to_stdout`).
+    Several threads may use it.
     """
 
     def __init__(self, as_json: bool, text_to_stdout: bool = False) -> None:
@@ -30,6 +31,8 @@ class BatchReport:
         self.text_to_stdout = text_to_stdout
         self.counts = {"ok": 0, "skipped": 0, "failed": 0}
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        # A note about one picture waits for the line about the one before, which is being written.
+        self._turn = threading.RLock()
 
     def run(
         self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
@@ -41,6 +44,12 @@ class BatchReport:
             work: sets `status` in the record to "ok" or "skipped"; returns what a person reads.
             debug: let errors through, to show where they come from.
         """
+        with self._turn:
+            self._run(record, work, debug)
+
+    def _run(
+        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
+    ) -> None:
         try:
             text = work(record)
         except DmsrError as error:
@@ -65,7 +74,8 @@ class BatchReport:
 
     def say(self, text: str, style: str = "") -> None:
         """Print one line on standard error."""
-        self.console.print(text, style=style, markup=False)
+        with self._turn:
+            self.console.print(text, style=style, markup=False)
 
     def finish(self) -> int:
         """Print the summary of a batch; returns the exit status."""

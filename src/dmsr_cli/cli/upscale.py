@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,10 +23,18 @@ from dmsr_cli.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.overlap import Outcome, Stopwatch
     from dmsr_cli.cli.report import BatchReport, PatientProgress
     from dmsr_cli.images import Image
     from dmsr_cli.pipeline import Degradation, Model
     from dmsr_cli.resizing import Enlargement, OutputSize
+
+READ_AHEAD_BYTES = 16 * 2**20
+"""Largest file that is read while the picture before it is restored.
+
+What is read ahead takes memory from the restoration. Most formats tell their pixels only once they
+are opened, their bytes at once: this is a JPEG of some 30 megapixels, or a PNG of some 8.
+"""
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,7 @@ def upscale(
     Blur kernel and noise map are estimated once for each picture and guide its restoration.
     """
     from dmsr_cli.cli.jobs import plan_jobs
+    from dmsr_cli.cli.overlap import Stopwatch, in_order
     from dmsr_cli.cli.report import BatchReport, PatientProgress
     from dmsr_cli.files import display_name
     from dmsr_cli.pipeline import check_tile
@@ -172,10 +182,14 @@ def upscale(
     if len(known) == 2 or (passes == 2 and not known):
         report.say(f"two passes{'' if known else ' where one is too little'}: {SECOND_PASS}")
     with PatientProgress(report.console, "upscaling") as progress:
-        for number, job in enumerate(jobs):
-            share = _Share(report, progress, number, len(jobs), display_name(job.source.name))
-            work = partial(_upscale, job, batch, share)
-            report.run(_record(job, wanted, known), work, options.debug)
+        pictures = [
+            _Picture(
+                *(job, batch, _record(job, wanted, known), Stopwatch()),
+                _Share(report, progress, number, len(jobs), display_name(job.source.name)),
+            )
+            for number, job in enumerate(jobs)
+        ]
+        in_order(pictures, _read, _restore, _finish, _may_be_read_ahead)
     return report.finish()
 
 
@@ -217,33 +231,85 @@ def _record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -> d
     }
 
 
-def _upscale(job: Job, batch: Batch, on_progress: _Share, record: dict[str, Any]) -> str:
-    """Do one job, fill in its record, and say what was done."""
-    from dmsr_cli.files import display_name
+@dataclass(frozen=True)
+class _Picture:
+    """One picture of a batch on its way from file to file."""
 
+    job: Job
+    batch: Batch
+    record: dict[str, Any]
+    stopwatch: Stopwatch
+    share: _Share
+
+    @property
+    def compared(self) -> Path:
+        """The file of --compare."""
+        return self.job.target.with_name(f"{self.job.target.stem}_compare.png")
+
+    def beside(self) -> list[Path]:
+        """What is written beside the result."""
+        from dmsr_cli.cli.outputs import degradation_files
+
+        options = self.batch.options
+        beside = []
+        if options.save_degradation:
+            beside += degradation_files(self.job.target.with_suffix(""))
+        if options.compare:
+            beside.append(self.compared)
+        return beside
+
+
+def _may_be_read_ahead(picture: _Picture, under_way: Sequence[_Picture]) -> bool:
+    """Not if the file is large, nor if it, or a result, is what one under way will write."""
+    try:
+        if picture.job.source.stat().st_size > READ_AHEAD_BYTES:
+            return False
+    except OSError:
+        pass  # for the reading to find out
+    written = {_place(path) for other in under_way for path in _results(other)}
+    touched = [picture.job.source, *_results(picture)]
+    return written.isdisjoint(map(_place, touched))
+
+
+def _results(picture: _Picture) -> list[Path]:
+    """What will be written; nothing for a folder that is no picture."""
+    return [] if picture.job.error else [picture.job.target, *picture.beside()]
+
+
+def _place(path: Path) -> str:
+    """The same for all names of a file, on a disk that ignores case, too."""
+    return os.path.realpath(path).casefold()
+
+
+def _read(picture: _Picture) -> Image | None:
+    """Check all that can be checked without the picture, then read it; None if it is skipped."""
+    from dmsr_cli.cli.outputs import refuse_existing
+    from dmsr_cli.images import read_image
+
+    job, options = picture.job, picture.batch.options
     if job.error:
         raise job.error
-    source, target = display_name(job.source), display_name(job.target)
-    if job.target.exists() and batch.options.skip_existing:
-        record["status"] = "skipped"
-        return f"{source}: skipped, {target} exists"
-    started = time.monotonic()
-    plan, degradation = _restore(job, batch, on_progress)
-    record.update(
-        status="ok",
-        scale=plan.factor,
-        width=plan.width,
-        height=plan.height,
-        model=_names(plan.models),
-        kernel_width=degradation.kernel_width,
-        noise_level=round(degradation.noise_level, 2),
-        seconds=round(time.monotonic() - started, 3),
-    )
-    return (
-        f"{source} -> {target} ({plan.width}x{plan.height}, {plan.models_used}"
-        f"blur {record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
-        f"{record['seconds']:.1f} s)"
-    )
+    if job.target.exists() and options.skip_existing:
+        return None
+    _check_target(job, options)
+    refuse_existing(picture.beside(), options.overwrite)
+    with picture.stopwatch.running():
+        return read_image(job.source)
+
+
+def _check_target(job: Job, options: UpscaleOptions) -> None:
+    """Refuse a result that must not be replaced, or has no format."""
+    from dmsr_cli.files import display_name
+    from dmsr_cli.images import WRITABLE_SUFFIXES
+
+    name = display_name(job.target)
+    if job.target.exists() and not options.overwrite:
+        same = job.source.exists() and job.target.samefile(job.source)
+        what = "is the input itself" if same else "exists already"
+        raise ImageError(f"{name} {what}: use --overwrite, --skip-existing or another -o")
+    if job.target.suffix.lower() not in WRITABLE_SUFFIXES:
+        known = " ".join(sorted(WRITABLE_SUFFIXES))
+        raise ImageError(f"cannot write {name}: its suffix must be one of {known}")
 
 
 @dataclass(frozen=True)
@@ -285,47 +351,32 @@ def _plan(job: Job, image: Image, batch: Batch) -> _Plan:
     return _Plan(factor, *size, models, "" if plain else used, is_resized)
 
 
-def _restore(job: Job, batch: Batch, on_progress: _Share) -> tuple[_Plan, Degradation]:
-    """Read, estimate, restore, write; returns what was done, and the degradation used."""
-    from dmsr_cli.cli import outputs
-    from dmsr_cli.images import read_image, write_image
+@dataclass(frozen=True)
+class _Restored:
+    """What is to be written, and told, of one picture."""
+
+    plan: _Plan
+    result: Image
+    degradation: Degradation
+    kernel_width: float
+    """Of the degradation; kept, as finding it out is work for torch."""
+    before: Image | None
+    """For the comparison, if one is wanted."""
+
+
+def _restore(picture: _Picture, source: Outcome[Image | None]) -> _Restored | None:
+    """Estimate, restore, resize; None if the picture is skipped."""
     from dmsr_cli.resizing import resize_image
-    from dmsr_cli.visual import comparison
 
-    options = batch.options
-    stem = job.target.with_suffix("")
-    compared = job.target.with_name(f"{stem.name}_compare.png")
-    _check_target(job, options)
-    beside = outputs.degradation_files(stem) if options.save_degradation else []
-    beside += [compared] if options.compare else []
-    outputs.refuse_existing(beside, options.overwrite)
-
-    image = read_image(job.source)
-    plan = _plan(job, image, batch)
-    result, degradation = _run_passes(image, plan, options, on_progress)
-    result = resize_image(result, plan.height, plan.width)
-    outputs.make_folder(job.target.parent)
-    write_image(result, job.target)
-    if options.save_degradation:
-        outputs.save_degradation(degradation, stem)
-    if options.compare:
-        write_image(comparison(image.pixels, result.pixels), compared)
-    return plan, degradation
-
-
-def _check_target(job: Job, options: UpscaleOptions) -> None:
-    """Refuse a result that must not be replaced, or has no format."""
-    from dmsr_cli.files import display_name
-    from dmsr_cli.images import WRITABLE_SUFFIXES
-
-    name = display_name(job.target)
-    if job.target.exists() and not options.overwrite:
-        same = job.source.exists() and job.target.samefile(job.source)
-        what = "is the input itself" if same else "exists already"
-        raise ImageError(f"{name} {what}: use --overwrite, --skip-existing or another -o")
-    if job.target.suffix.lower() not in WRITABLE_SUFFIXES:
-        known = " ".join(sorted(WRITABLE_SUFFIXES))
-        raise ImageError(f"cannot write {name}: its suffix must be one of {known}")
+    image, options = source.take(), picture.batch.options
+    if image is None:
+        return None
+    with picture.stopwatch.running():
+        plan = _plan(picture.job, image, picture.batch)
+        result, degradation = _run_passes(image, plan, options, picture.share)
+        result = resize_image(result, plan.height, plan.width)
+        before = image if options.compare else None
+        return _Restored(plan, result, degradation, degradation.kernel_width, before)
 
 
 def _run_passes(
@@ -365,3 +416,56 @@ def _steered(degradation: Degradation, options: UpscaleOptions) -> Degradation:
     if options.denoise is not None:
         degradation = degradation.with_denoise(options.denoise)
     return degradation
+
+
+def _finish(picture: _Picture, outcome: Outcome[_Restored | None]) -> None:
+    """Write one picture, and report it; or report why there is nothing to write."""
+    work = partial(_write_and_tell, picture, outcome)
+    picture.share.report.run(picture.record, work, picture.batch.options.debug)
+
+
+def _write_and_tell(
+    picture: _Picture, outcome: Outcome[_Restored | None], record: dict[str, Any]
+) -> str:
+    """Write the files, fill in the record, and say what was done."""
+    from dmsr_cli.files import display_name
+
+    source, target = display_name(picture.job.source), display_name(picture.job.target)
+    restored = outcome.take()
+    if restored is None:
+        record["status"] = "skipped"
+        return f"{source}: skipped, {target} exists"
+    with picture.stopwatch.running():
+        _write(picture, restored)
+    plan = restored.plan
+    record.update(
+        status="ok",
+        scale=plan.factor,
+        width=plan.width,
+        height=plan.height,
+        model=_names(plan.models),
+        kernel_width=restored.kernel_width,
+        noise_level=round(restored.degradation.noise_level, 2),
+        seconds=round(picture.stopwatch.seconds, 3),
+    )
+    return (
+        f"{source} -> {target} ({plan.width}x{plan.height}, {plan.models_used}"
+        f"blur {record['kernel_width']:.2f} px, noise {record['noise_level']:.1f}, "
+        f"{record['seconds']:.1f} s)"
+    )
+
+
+def _write(picture: _Picture, restored: _Restored) -> None:
+    """The result, and what is wanted beside it."""
+    from dmsr_cli.cli import outputs
+    from dmsr_cli.images import write_image
+    from dmsr_cli.visual import comparison
+
+    target = picture.job.target
+    outputs.make_folder(target.parent)
+    write_image(restored.result, target)
+    if picture.batch.options.save_degradation:
+        outputs.save_degradation(restored.degradation, target.with_suffix(""))
+    if restored.before is not None:
+        both = comparison(restored.before.pixels, restored.result.pixels)
+        write_image(both, picture.compared)
