@@ -82,6 +82,25 @@ class TestGates:
         assert error(found) < 0.04
         assert error(of_quarter) > 2 * error(found)
 
+    @pytest.mark.parametrize("height", [17, 31])
+    def test_a_patch_from_edge_to_edge_counts_whole(self, tiny_model, inputs, monkeypatch, height):
+        """Its margins are the picture's own edges, which the mean over the picture has, too."""
+        margins, features_of = [], attention.features_of
+
+        def recording(*arguments, margin):
+            margins.append(margin)
+            return features_of(*arguments, margin=margin)
+
+        monkeypatch.setattr(attention, "features_of", recording)
+        for strip in (height, 32):
+            with torch.inference_mode():
+                sampled_gates(
+                    *(tiny_model().restorer, strip, 200),
+                    lambda box: tuple(tensor[..., box.rows, box.columns] for tensor in inputs),
+                    2000,
+                )
+        assert margins == [0, attention.MARGIN]
+
     def test_a_narrow_picture_has_no_margin_to_give(self, tiny_model):
         restorer = tiny_model().restorer
         narrow = (torch.rand(1, 3, 3, 900), torch.zeros(1, 3, 3, 900))

@@ -136,6 +136,10 @@ OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"),
     MemoryError(),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+    RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8 GB, other allocations: 1 GB)"),
+    RuntimeError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 
@@ -235,6 +239,19 @@ class TestFallback:
         assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
         assert engine._moved(network, CPU, CPU) is network
 
+    def test_no_copy_is_made_where_the_network_is(self, network, monkeypatch):
+        """It moves because the memory there is full."""
+
+        def fail(parameter, memo):
+            raise torch.OutOfMemoryError
+
+        monkeypatch.setattr(torch.nn.Parameter, "__deepcopy__", fail)
+        moved = engine._moved(network, CPU, torch.device("meta"))
+        for before, after in zip(network.parameters(), moved.parameters(), strict=True):
+            assert after.device.type == "meta"
+            assert after.shape == before.shape
+            assert after.stride() == before.stride()
+
 
 class TestOverflow:
     @pytest.fixture
@@ -271,6 +288,12 @@ class TestOverflow:
         assert len(notes) == 1
         assert "fp32" in notes[0]
         np.testing.assert_array_equal(restored, expected)
+
+    def test_a_degradation_must_be_finite(self, model):
+        """An estimate from values that are finite but out of bounds."""
+        with pytest.raises(WeightsError, match="the picture's values are out of bounds") as caught:
+            upscale(picture() * np.float32(3e38), model)
+        assert "\n" not in str(caught.value)
 
     def test_in_full_precision_it_is_an_error(self, model, overflowing):
         overflowing(float("nan"), always=True)

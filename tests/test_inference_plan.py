@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,6 +54,22 @@ class TestMemoryModel:
         needed = bytes_needed(plan, config, 120, 200)
         assert taken <= needed * 1.02  # the network's own tensors are a few hundred kilobytes
         assert needed <= 3 * taken  # nor is it guessed
+
+    @pytest.mark.parametrize("size", [(120, 200), (300, 61)])
+    @pytest.mark.parametrize(("tile", "overlap"), [(48, 47), (64, 16), (90, 0)])
+    @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+    def test_blend(self, tiny_model, size, tile, overlap, dtype):
+        """Bands and tiles are arrays: torch does not see them."""
+        model = pipeline.Model(tiny_model(), "tiny", CPU, torch.float32)
+        pixels = torch.rand(*size, 3).numpy()
+        degradation = pipeline.estimate(pixels, model)
+        tracemalloc.start()
+        restored = pipeline.upscale(pixels, model, degradation, tile, overlap=overlap, dtype=dtype)
+        taken = tracemalloc.get_traced_memory()[1] - restored.nbytes
+        tracemalloc.stop()
+        counted = plans._blend_bytes(plan_of(tile, overlap), model.scale, *size)
+        assert taken <= counted * 1.05  # the interpreter's own objects are there, too
+        assert counted <= 1.5 * taken
 
     @pytest.mark.parametrize("scale", [2, 4])
     def test_extraction(self, scale):

@@ -1,6 +1,9 @@
 """estimate() and upscale(): results, overrides, and one clear line for what is wrong."""
 
+import contextlib
 import dataclasses
+import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -23,6 +26,17 @@ def degradation_of(width: float, pixels: np.ndarray, noise: float = 0.05) -> Deg
     """An isotropic kernel and white noise that fit `pixels`."""
     noise_map = np.random.default_rng(1).normal(0, noise, pixels.shape).astype(np.float32)
     return Degradation(gaussian_kernel(width)[0].numpy(), noise_map)
+
+
+@contextlib.contextmanager
+def always_warned() -> Iterator[None]:
+    """Let torch give each of its warnings every time, not only the first."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        yield
+    finally:
+        torch.set_warn_always(before)
 
 
 def message(caught: pytest.ExceptionInfo) -> str:
@@ -163,6 +177,20 @@ class TestUpscale:
             upscale(pixels.astype(np.float64), model), upscale(pixels, model), atol=1e-6
         )
 
+    @pytest.mark.parametrize("tile", ["auto", 0, 12])
+    def test_arrays_of_any_kind(self, model, tile):
+        """Mirrored and read-only ones give what fresh ones do, and no warnings of torch."""
+        pixels = picture()
+        good = estimate(pixels, model)
+        expected = upscale(pixels, model, good, tile)
+        mirrored = dataclasses.replace(good, kernel=good.kernel[::-1].copy()[::-1])
+        for array in (pixels, mirrored.kernel):
+            array.flags.writeable = False
+        with always_warned(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = upscale(pixels, model, mirrored, tile)
+        np.testing.assert_array_equal(found, expected)
+
     def test_an_image_stays_an_image(self, model):
         alpha = np.random.default_rng(2).random((9, 11), dtype=np.float32)
         image = Image(
@@ -293,6 +321,16 @@ class TestErrors:
         other_kernel = dataclasses.replace(good, kernel=gaussian_kernel(1.0, 7)[0].numpy())
         other_noise = dataclasses.replace(good, noise_map=good.noise_map[:-1])
         for wrong, words in ((other_kernel, "kernel"), (other_noise, "noise map")):
+            with pytest.raises(SettingsError, match=words) as caught:
+                upscale(pixels, model, wrong)
+            message(caught)
+
+    def test_degradation_that_cannot_be_used(self, model):
+        pixels = picture()
+        good = estimate(pixels, model)
+        endless = dataclasses.replace(good, noise_map=good.noise_map * np.float32(np.inf))
+        double = dataclasses.replace(good, kernel=good.kernel.astype(np.float64))
+        for wrong, words in ((endless, "finite$"), (double, "float32, not float64$")):
             with pytest.raises(SettingsError, match=words) as caught:
                 upscale(pixels, model, wrong)
             message(caught)

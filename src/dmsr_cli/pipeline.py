@@ -137,6 +137,7 @@ def estimate(image: Image | Pixels, model: Model, *, on_note: Note = _say_nothin
     Raises:
         ImageError: the array has another shape, or values that are not finite.
         DeviceError: the memory does not suffice.
+        WeightsError: the network's result is not finite.
     """
     pixels = _checked_pixels(image)
     return Degradation(*estimate_maps(model.network, model.device, pixels, on_note))
@@ -217,13 +218,17 @@ class _Canvas:
         self.grey = grey
 
     def paint(self, box: Box, part: Pixels) -> None:
-        """Put float pixels (box.height, box.width, 3), nominally in [0, 1], into their place."""
-        part = part.clip(0, 1)
+        """Put float pixels (box.height, box.width, 3), nominally in [0, 1], into their place.
+
+        They are changed: a band of tiles is large, and copies of it would count.
+        """
+        part.clip(0, 1, out=part)
         if self.grey:
             # The network sees three equal channels and may answer with a tint.
             part[:] = part @ LUMA_WEIGHTS[:, None]
         if self.pixels.dtype != np.float32:
-            part = np.rint(part * np.iinfo(self.pixels.dtype).max)
+            part *= np.iinfo(self.pixels.dtype).max
+            np.rint(part, out=part)
         self.pixels[box.rows, box.columns] = part
 
 
@@ -257,8 +262,10 @@ def _check_degradation(degradation: Degradation, pixels: Pixels, model: Model) -
             f"{model.name} needs a {size}x{size} kernel, not {degradation.kernel.shape}"
         )
     for what, array in (("kernel", degradation.kernel), ("noise map", degradation.noise_map)):
-        if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise SettingsError(f"the {what} must be float32 and finite, not {array.dtype}")
+        if array.dtype != np.float32:
+            raise SettingsError(f"the {what} must be float32, not {array.dtype}")
+        if not np.isfinite(array).all():
+            raise SettingsError(f"the {what} has values that are not finite")
     if degradation.noise_map.shape != pixels.shape:
         raise SettingsError(
             f"the noise map {degradation.noise_map.shape} is not of the picture's shape "

@@ -151,7 +151,7 @@ def blend_tiles(
         scale: how much larger results are than their boxes.
         restore: box to float32 array (box.height * scale, box.width * scale, channels).
         emit: is given each part of the result once, with its box in pixels of the result; the
-            array is float32 and does not stay valid.
+            array is float32, may be changed, and does not stay valid.
         on_progress: called after each tile with the share that is done, up to 1.
     """
     if width > height:

@@ -52,7 +52,8 @@ def sampled_gates(
         boxes, margin = [Box(0, 0, height, width)], 0
     else:
         boxes = spread_patches(height, width, pixels)
-        margin = MARGIN if min(boxes[0].height, boxes[0].width) > 2 * MARGIN else 0
+        # Patches from edge to edge have all of their surroundings.
+        margin = MARGIN if min(boxes[0].height, boxes[0].width) == PATCH + 2 * MARGIN else 0
     lr, noise_map = (torch.cat(parts) for parts in zip(*map(inputs_of, boxes), strict=True))
     _, gates = features_of(restorer, lr, noise_map, margin=margin)
     return gates

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmsr_cli.device import autocast
 from dmsr_cli.errors import DeviceError, WeightsError
@@ -47,7 +47,8 @@ class Task:
     noise_map: Pixels
     """(height, width, 3)."""
     emit: Callable[[Box, Pixels], None]
-    """Takes restored pixels and their box in the result; a second attempt emits all again."""
+    """Takes restored pixels, which it may change, and their box in the result; a second attempt
+    emits all again."""
     on_progress: Callable[[float], None]
 
     @property
@@ -67,6 +68,7 @@ def estimate_maps(
 
     Raises:
         DeviceError: the memory does not suffice.
+        WeightsError: the result is not finite.
     """
     counts = [EXTRACTION_PIXELS.get(device.type, ELSEWHERE)]
     while counts[-1] > FEWEST_PIXELS:
@@ -88,7 +90,10 @@ def estimate_maps(
             logits += sums.cpu().numpy()
             noise_map[box.rows, box.columns] = _to_pixels(noise)
         mean = torch.from_numpy((logits / (height * width)).astype(np.float32))
-        return extractor.kernel_of(mean.unsqueeze(0))[0].numpy(), noise_map
+        kernel: Pixels = extractor.kernel_of(mean.unsqueeze(0))[0].numpy()
+        if not (np.isfinite(kernel).all() and np.isfinite(noise_map).all()):
+            raise _weights_error()
+        return kernel, noise_map
 
     return _first_that_fits(
         attempts, work, lambda attempt: f"{attempt[1]} pixels at a time on {attempt[0]}", on_note
@@ -148,8 +153,12 @@ def _first_that_fits(
 
 def _is_out_of_memory(error: Exception) -> bool:
     of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    # The CPU's allocator, oneDNN, and cuDNN have words of their own for it.
-    words = ("can't allocate memory", "could not create a memory", "CUDNN_STATUS_ALLOC_FAILED")
+    # Allocators (the CPU's has other words on Windows), drivers and libraries have words of their
+    # own for it: MPS and a failing CUDA call say "out of memory", cuDNN and cuBLAS "ALLOC_FAILED".
+    words = (
+        *("out of memory", "can't allocate memory", "not enough memory"),
+        *("could not create a memory", "STATUS_ALLOC_FAILED"),
+    )
     return of_memory or any(text in str(error) for text in words)
 
 
@@ -159,14 +168,18 @@ def _attempt_finite(task: Task, plan: Plan, on_note: Note) -> None:
         _attempt(task, plan)
     except NotFiniteError:
         if plan.precision == torch.float32:
-            raise WeightsError(
-                "the network's result is not finite: its weights or the picture's values are out "
-                "of bounds; try another --model"
-            ) from None
+            raise _weights_error() from None
     else:
         return
     on_note("the result was not finite in reduced precision: restoring again in fp32")
     _attempt_finite(task, dataclasses.replace(plan, precision=torch.float32), on_note)
+
+
+def _weights_error() -> WeightsError:
+    return WeightsError(
+        "the network's result is not finite: its weights or the picture's values are out of "
+        "bounds; try another --model"
+    )
 
 
 def _attempt(task: Task, plan: Plan) -> None:
@@ -230,7 +243,14 @@ def _restore_tiles(task: Task, plan: Plan) -> None:
 
 def _moved(network: DMSR, here: torch.device, there: torch.device) -> DMSR:
     """The network on another device; the one that was given stays where it is."""
-    return network if here == there else copy.deepcopy(network).to(there)
+    if here == there:
+        return network
+    # No copy is made where the network is: there is no memory left when it comes to this.
+    moved = {
+        id(parameter): nn.Parameter(parameter.to(there), parameter.requires_grad)
+        for parameter in network.parameters()
+    }
+    return copy.deepcopy(network, moved).to(there)
 
 
 def _inputs(task: Task, box: Box) -> tuple[Tensor, Tensor]:
@@ -239,13 +259,18 @@ def _inputs(task: Task, box: Box) -> tuple[Tensor, Tensor]:
 
 
 def _kernel(task: Task) -> Tensor:
-    return torch.from_numpy(task.kernel).to(task.device).unsqueeze(0)
+    return _as_tensor(task.kernel).to(task.device).unsqueeze(0)
 
 
 def _to_tensor(pixels: Pixels, box: Box, device: torch.device) -> Tensor:
     """A box of an (h, w, 3) array as a (1, 3, h, w) tensor in channels-last memory."""
-    part = np.ascontiguousarray(pixels[box.rows, box.columns])
-    return torch.from_numpy(part).to(device).permute(2, 0, 1).unsqueeze(0)
+    part = _as_tensor(pixels[box.rows, box.columns])
+    return part.to(device).permute(2, 0, 1).unsqueeze(0)
+
+
+def _as_tensor(array: Pixels) -> Tensor:
+    """A tensor of an array, copied only if torch does not take its strides or its being locked."""
+    return torch.from_numpy(np.require(array, requirements=("C_CONTIGUOUS", "WRITEABLE")))
 
 
 def _to_pixels(tensor: Tensor) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from dmsr_cli.inference.pieces import BODY_PIXELS, ELSEWHERE, EXTRACTION_PIXELS,
 from dmsr_cli.memory import free_memory
 from dmsr_cli.model.meta_deblur import STRIP_PIXELS, WEIGHED_UP_TO
 from dmsr_cli.model.restorer import Restorer
+from dmsr_cli.tiling import spans
 
 SMALLEST_TILE = 48
 """Tiles are not halved below this: they would be mostly overlap."""
@@ -138,12 +140,22 @@ def bytes_needed(plan: Plan, config: DMSRConfig, height: int, width: int) -> int
         return max(extraction, _body_bytes(config, item, kind, pixels), pixels * features + render)
     side = plan.tile + plan.overlap
     tile = min(side, height) * min(side, width)
-    # A band of sums across the picture, a tile's pixels, and the same times their weights.
-    blend = (side * min(height, width) + 2 * tile) * scale**2 * 3 * 4 if kind == "cpu" else 0
+    blend = _blend_bytes(plan, scale, height, width) if kind == "cpu" else 0
     sample = _body_bytes(config, item, kind, min(SAMPLE_PIXELS, pixels))
     body = _body_bytes(config, item, kind, tile)
     render = _render_piece_bytes(config, item, kind, tile)
     return max(extraction, sample, max(body, tile * features + render) + blend)
+
+
+def _blend_bytes(plan: Plan, scale: int, height: int, width: int) -> int:
+    """Bands of sums across the picture, and tiles: all that `blend_tiles` keeps."""
+    side = plan.tile + plan.overlap
+    tile = min(side, height) * min(side, width)
+    rows = itertools.pairwise(spans(max(height, width), side, plan.overlap))
+    shared = max(stop - next_start for (_, stop), (next_start, _) in rows)
+    bands = (side + shared) * min(height, width)
+    # Of a tile: its pixels, one weight for all colours, and their product.
+    return (3 * bands + 7 * tile) * scale**2 * 4
 
 
 def _body_bytes(config: DMSRConfig, item: int, kind: str, pixels: int) -> int:
