@@ -154,7 +154,6 @@ class TestMemory:
             failing = failing_above(limit, error, getattr(restorer, name).__call__)
             monkeypatch.setitem(restorer.__dict__, name, failing)
         monkeypatch.setitem(pieces.BODY_PIXELS, "cpu", 10**6)  # as on a GPU
-        monkeypatch.setattr(plans, "SAMPLE_PIXELS", 15_000)
         tiles.clear()
         found = upscale(pixels, model, tile=tile, on_note=notes.append)
         assert [note.split()[-5] for note in notes] == ["130", "65"]

@@ -1,7 +1,6 @@
 """Plans: the largest that the memory allows, and a refusal before anything starts."""
 
 import dataclasses
-import itertools
 import tracemalloc
 
 import numpy as np
@@ -13,7 +12,7 @@ from dmsr_cli.config import DMSRConfig
 from dmsr_cli.device import move
 from dmsr_cli.errors import DeviceError
 from dmsr_cli.inference import plan as plans
-from dmsr_cli.inference.plan import Plan, bytes_needed, choose_plan, overlap_for
+from dmsr_cli.inference.plan import Plan, Request, bytes_needed, choose_plan, overlap_for
 from dmsr_cli.model import DMSR
 from dmsr_cli.training.settings import read_recipe
 from torch_memory import peak_bytes
@@ -24,7 +23,7 @@ FULL = DMSRConfig()
 
 
 def plan_of(tile: int, overlap: int = 16, device: torch.device = CPU) -> Plan:
-    return Plan(device, torch.float32, tile, overlap)
+    return Plan(device, torch.float32, tile, overlap, plans.SAMPLE_PIXELS)
 
 
 class TestMemoryModel:
@@ -45,7 +44,8 @@ class TestMemoryModel:
         changes = {} if kind == "lite" else {"deblur_size": 15, "upsampled_channels": 64}
         config = dataclasses.replace(LITE, scale=scale, groups=2, blocks=1, **changes)
         network = move(DMSR(config), CPU).eval()
-        plan = Plan(CPU, precision, tile, min(overlap_for(network.restorer), max(0, tile - 1)))
+        overlap = min(overlap_for(config), max(0, tile - 1))
+        plan = Plan(CPU, precision, tile, overlap, plans.SAMPLE_PIXELS)
         assert plan.is_tiled(120, 200) == (tile == 64)
         model = pipeline.Model(network, kind, CPU, precision)
         pixels = torch.rand(120, 200, 3).numpy()
@@ -86,22 +86,16 @@ class TestMemoryModel:
         ]
         assert len(set(needed)) == 1
 
-    def test_halo_is_wide_enough(self):
-        for config, scale in itertools.product((LITE, FULL), (2, 3, 4)):
-            restorer = DMSR(dataclasses.replace(config, scale=scale, groups=1, blocks=1)).restorer
-            assert restorer.render_radius <= plans.HALO
-
 
 class TestChoice:
     @pytest.fixture
     def choose(self, monkeypatch):
-        network = DMSR(LITE)
-
-        def choose(free, height, width, tile="auto", overlap=None, device=CPU):
-            monkeypatch.setattr(plans, "free_memory", lambda device: free)
-            return choose_plan(
-                network.restorer, LITE, height, width, device, torch.float32, tile, overlap
-            )
+        def choose(free, height, width, tile="auto", overlap=None, device=CPU, **more):
+            host, result_bytes = more.get("host", 2**40), more.get("result_bytes", 0)
+            memory = {"cpu": free if device == CPU else host, "cuda": free}
+            monkeypatch.setattr(plans, "free_memory", lambda device: memory[device.type])
+            request = Request(height, width, device, torch.float32, tile, overlap, result_bytes)
+            return choose_plan(LITE, request)
 
         return choose
 
@@ -147,14 +141,35 @@ class TestChoice:
         assert chosen.tile == tile
         if overlap is None:
             # What is used of a tile is as deep in it as the network sees.
-            restorer = DMSR(LITE).restorer
-            assert chosen.overlap * 7 / 16 >= restorer.body_radius + restorer.render_radius
+            assert chosen.overlap * 7 / 16 >= LITE.body_radius + LITE.render_radius
         else:
             assert chosen.overlap == overlap
         assert choose(2**34, 3000, 4000, tile, 7).overlap == 7
 
+    def test_the_result_needs_memory_too(self, choose):
+        assert not choose(2**32, 900, 900).is_tiled(900, 900)
+        with pytest.raises(DeviceError, match="tiles need") as caught:
+            choose(2**32, 900, 900, result_bytes=2**32 - 2**20)
+        assert " 1 MiB are free" in str(caught.value)
+        for device in (CPU, CUDA):
+            with pytest.raises(DeviceError, match=r"result alone needs .* 2.0 GiB are free"):
+                choose(2**31, 900, 900, device=device, host=2**31, result_bytes=2**33)
+
+    def test_bands_of_a_gpu_lie_in_the_systems_memory(self, choose):
+        """A GPU may have room for larger tiles than the machine around it."""
+        tiles = [
+            choose(2**33, 6000, 8000, device=CUDA, host=host).tile for host in (2**29, 2**31, 2**40)
+        ]
+        assert tiles[0] < tiles[1] < tiles[2]
+
+    def test_little_memory_has_small_samples(self, choose):
+        assert choose(2**32, 3000, 4000, 48).sample == plans.SAMPLE_PIXELS
+        small = choose(2**28, 500, 600, 48, device=CUDA)
+        assert plans.SMALLEST_SAMPLE <= small.sample < 500 * 600
+        assert bytes_needed(small, LITE, 500, 600) <= 2**28
+
     def test_overlap_has_an_end(self):
-        assert overlap_for(DMSR(FULL).restorer) == plans.LARGEST_OVERLAP
+        assert overlap_for(FULL) == plans.LARGEST_OVERLAP
 
 
 class TestHalving:
@@ -164,6 +179,14 @@ class TestHalving:
             plan = smaller
             tiles.append((plan.tile, plan.overlap))
         assert tiles == [(500, 55), (250, 55), (125, 55), (62, 55), (48, 47)]
+
+    def test_the_sample_shrinks_below_the_picture(self):
+        """What did not fit whole is not sampled whole, either."""
+        plan, samples = plan_of(10**6, 55), []
+        while smaller := plan.smaller(300, 300):
+            plan = smaller
+            samples.append(plan.sample)
+        assert samples == [22_500, plans.SMALLEST_SAMPLE, plans.SMALLEST_SAMPLE]
 
     def test_plain_forward_first_becomes_tiles(self):
         assert plan_of(0, 55).smaller(900, 1000).tile == 500

@@ -387,7 +387,7 @@ class TestDevices:
     @staticmethod
     def pretend_mps(monkeypatch: pytest.MonkeyPatch, most: int, taken: int) -> None:
         monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: most)
-        monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: taken)
+        monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: taken)
 
     def test_mps(self, files, monkeypatch):
         self.pretend_mps(monkeypatch, most=4000 * MIB, taken=300 * MIB)
@@ -398,7 +398,7 @@ class TestDevices:
         answer_sysconf(monkeypatch, {"SC_PHYS_PAGES": PAGES})
         assert free_memory(MPS) == PAGES // 2 * mmap.PAGESIZE
 
-    @pytest.mark.parametrize("missing", ["recommended_max_memory", "driver_allocated_memory"])
+    @pytest.mark.parametrize("missing", ["recommended_max_memory", "current_allocated_memory"])
     def test_mps_that_tells_nothing(self, files, monkeypatch, missing):
         self.pretend_mps(monkeypatch, most=1, taken=0)
         monkeypatch.delattr(torch.mps, missing)

@@ -60,6 +60,17 @@ class DMSRConfig:
     embedding: int = 15
     """Length of the kernel code that the meta-deblur module sees (C_k in the paper)."""
 
+    @property
+    def body_radius(self) -> int:
+        """How far, in LR pixels, the convolutions of the restorer's body see."""
+        return 1 + self.groups * (2 * self.blocks + 1) + 1
+
+    @property
+    def render_radius(self) -> int:
+        """How far, in LR pixels, what comes after the body sees."""
+        hr_pixels = 1 + max(1, self.deblur_size // 2) + 1
+        return 1 + -(-hr_pixels // self.scale)
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)

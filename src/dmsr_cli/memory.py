@@ -48,10 +48,10 @@ def _cuda_memory(device: torch.device) -> int:
 
 def _mps_memory() -> list[int]:
     # Not every build of PyTorch has both.
-    names = ("recommended_max_memory", "driver_allocated_memory")
+    names = ("recommended_max_memory", "current_allocated_memory")
     if not all(hasattr(torch.mps, name) for name in names):
         return []
-    return [torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()]
+    return [torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()]
 
 
 def _system_memory() -> list[int]:

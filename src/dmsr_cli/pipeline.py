@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from dmsr_cli.device import choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
 from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
 from dmsr_cli.inference.engine import Note, Task, estimate_maps, restore
+from dmsr_cli.inference.plan import Plan, Request, choose_plan
 from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box
 from dmsr_cli.weights import load_weights, resolve_model
@@ -76,7 +76,7 @@ class Degradation:
         if not 0 < width <= 20:
             raise SettingsError(f"kernel width must be above 0 and at most 20, not {width}")
         kernel = gaussian_kernel(width, self.kernel.shape[0])[0].numpy()
-        return dataclasses.replace(self, kernel=kernel)
+        return replace(self, kernel=kernel)
 
     def with_noise_level(self, level: float) -> Degradation:
         """The same kernel, with the noise map scaled to `level` on the 0-255 scale."""
@@ -89,7 +89,7 @@ class Degradation:
         """The same kernel, with the noise map times `factor` (1 leaves it, 0 keeps the noise)."""
         if not 0 <= factor < float("inf"):
             raise SettingsError(f"denoise must be 0 or greater, not {factor}")
-        return dataclasses.replace(self, noise_map=self.noise_map * np.float32(factor))
+        return replace(self, noise_map=self.noise_map * np.float32(factor))
 
 
 def load_model(
@@ -185,20 +185,31 @@ def upscale(
     """
     pixels = _checked_pixels(image)
     check_tile(tile, overlap)
+    network, (height, width) = model.network, pixels.shape[:2]
+    grey = isinstance(image, Image) and image.grey
+    canvas = _Canvas(height * model.scale, width * model.scale, dtype, grey)
+    request = Request(
+        *(height, width, model.device, model.precision, tile, overlap, canvas.pixels.nbytes)
+    )
+    plan = choose_plan(network.config, request)  # or nothing starts
     if degradation is None:
         degradation = estimate(pixels, model, on_note=on_note)
     _check_degradation(degradation, pixels, model)
-    grey = isinstance(image, Image) and image.grey
-    canvas = _Canvas(pixels.shape[0] * model.scale, pixels.shape[1] * model.scale, dtype, grey)
+
+    def plan_on_cpu() -> Plan:
+        cpu = torch.device("cpu")
+        changed = replace(request, device=cpu, precision=torch.float32, tile="auto")
+        return choose_plan(network.config, changed)
+
     task = Task(
-        *(model.network, model.device, pixels, degradation.kernel, degradation.noise_map),
+        *(network, model.device, pixels, degradation.kernel, degradation.noise_map),
         *(canvas.paint, on_progress or (lambda done: None)),
     )
-    restore(task, model.precision, tile, overlap, on_note)
+    restore(task, plan, plan_on_cpu, on_note)
     if not isinstance(image, Image):
         return canvas.pixels
     alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale)
-    return dataclasses.replace(image, pixels=canvas.pixels, alpha=alpha)
+    return replace(image, pixels=canvas.pixels, alpha=alpha)
 
 
 class _Canvas:

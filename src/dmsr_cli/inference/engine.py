@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,10 +16,9 @@ from torch import Tensor, nn
 
 from dmsr_cli.device import autocast
 from dmsr_cli.errors import DeviceError, WeightsError
-from dmsr_cli.inference import plan as plans
 from dmsr_cli.inference.attention import sampled_gates
 from dmsr_cli.inference.pieces import ELSEWHERE, EXTRACTION_PIXELS, extracted, features_of, rendered
-from dmsr_cli.inference.plan import Plan, choose_plan
+from dmsr_cli.inference.plan import Plan
 from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box, blend_tiles
 
@@ -100,32 +100,31 @@ def estimate_maps(
     )
 
 
-def restore(
-    task: Task, precision: torch.dtype, tile: int | str, overlap: int | None, on_note: Note
-) -> None:
-    """Restore a picture as asked, or in smaller tiles, in the end on the CPU, if need be.
+def restore(task: Task, plan: Plan, on_cpu: Callable[[], Plan], on_note: Note) -> None:
+    """Restore a picture as planned, or in smaller tiles, in the end on the CPU, if need be.
+
+    Args:
+        task: the picture.
+        plan: from `choose_plan`, for the task's device.
+        on_cpu: makes the plan that comes last, where that device is not the CPU.
+        on_note: called with a line for people before each further attempt.
 
     Raises:
         DeviceError: the memory does not suffice.
         WeightsError: the result is not finite, even in fp32.
     """
-    restorer, config = task.network.restorer, task.network.config
-    plan = choose_plan(restorer, config, *task.size, task.device, precision, tile, overlap)
     plans: list[Plan | None] = [plan]
     while smaller := plan.smaller(*task.size):
         plans.append(plan := smaller)
     if task.device.type != "cpu":
-        plans.append(None)  # the CPU, in a way that is chosen when it comes to that
+        plans.append(None)
 
     def work(chosen: Plan | None) -> None:
-        cpu = torch.device("cpu")
-        plan = chosen or choose_plan(
-            restorer, config, *task.size, cpu, torch.float32, "auto", overlap
+        plan = chosen or on_cpu()
+        network = _moved(task.network, task.device, plan.device)
+        _attempt_finite(
+            dataclasses.replace(task, network=network, device=plan.device), plan, on_note
         )
-        moved = dataclasses.replace(
-            task, network=_moved(task.network, task.device, plan.device), device=plan.device
-        )
-        _attempt_finite(moved, plan, on_note)
 
     _first_that_fits(plans, work, lambda plan: str(plan or "the CPU"), on_note)
 
@@ -146,6 +145,8 @@ def _first_that_fits(
         # The exception is gone by now, and with it all that its frames held.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
         if number < len(attempts):
             on_note(f"out of memory: trying again with {describe(attempts[number])}")
     raise DeviceError("out of memory, even in the smallest pieces: close other programs")
@@ -223,9 +224,7 @@ def _restore_tiles(task: Task, plan: Plan) -> None:
     """Tile by tile, with attention gates that are the same for all of them."""
     height, width = task.size
     restorer, kernel = task.network.restorer, _kernel(task)
-    gates = sampled_gates(
-        restorer, height, width, lambda box: _inputs(task, box), plans.SAMPLE_PIXELS
-    )
+    gates = sampled_gates(restorer, height, width, partial(_inputs, task), plan.sample)
 
     def restore_tile(box: Box) -> Pixels:
         features, _ = features_of(restorer, *_inputs(task, box), gates)

@@ -135,17 +135,17 @@ def _convolve(
     result: Tensor | None = None,
 ) -> Tensor:
     """Apply a function that sees `radius` pixels far, in pieces; writes into `result` if given."""
-    height, width = source.shape[-2:]
-    for box in cut(height, width, _body_pixels(source)):
+    count, _, height, width = source.shape
+    for some, box in _body_pieces(source):
         halo = box.grown(radius, height, width)
-        piece = function(source[..., halo.rows, halo.columns])
+        piece = function(source[some, :, halo.rows, halo.columns])
         if result is None:
-            size = (piece.shape[0], piece.shape[1], height, width)
+            size = (count, piece.shape[1], height, width)
             result = torch.empty(
                 size, dtype=piece.dtype, device=piece.device, memory_format=torch.channels_last
             )
         inner = box.inside(halo)
-        result[..., box.rows, box.columns] = piece[..., inner.rows, inner.columns]
+        result[some, :, box.rows, box.columns] = piece[..., inner.rows, inner.columns]
     assert result is not None, "there is always a piece"
     return result
 
@@ -154,16 +154,19 @@ def _mean(residual: Tensor, margin: int) -> Tensor:
     """Mean over the pixels of all pictures, without their margins: (1, C), float32."""
     height, width = residual.shape[-2:]
     inner = residual[..., margin : height - margin, margin : width - margin]
-    height, width = inner.shape[-2:]
-    total = torch.zeros_like(inner[:, :, 0, 0], dtype=torch.float32)
+    total = torch.zeros_like(inner[0, :, 0, 0], dtype=torch.float32)
     # In pieces, because summing bf16 as float32 makes a copy.
-    for box in cut(height, width, _body_pixels(inner)):
-        piece = inner[..., box.rows, box.columns]
-        total += spatial_mean(piece) * (box.height * box.width)
-    return total.mean(dim=0, keepdim=True) / (height * width)
+    for some, box in _body_pieces(inner):
+        piece = inner[some, :, box.rows, box.columns]
+        total += spatial_mean(piece).sum(dim=0) * (box.height * box.width)
+    return total.unsqueeze(0) / inner[:, 0].numel()
 
 
-def _body_pixels(features: Tensor) -> int:
-    """Pixels of a piece of the body, in each of N pictures (N, C, h, w)."""
+def _body_pieces(features: Tensor) -> Iterator[tuple[slice, Box]]:
+    """Cuts (N, C, h, w): several small pictures at a time, or a large one in pieces."""
     count, _, height, width = features.shape
-    return max(1, BODY_PIXELS.get(features.device.type, height * width * count) // count)
+    pixels = BODY_PIXELS.get(features.device.type, features[:, 0].numel())
+    together = max(1, pixels // (height * width))
+    for first in range(0, count, together):
+        for box in cut(height, width, pixels):
+            yield slice(first, first + together), box

@@ -22,10 +22,8 @@ class Restorer(nn.Module):
     def __init__(self, config: DMSRConfig) -> None:
         super().__init__()
         self.scale = config.scale
-        self.body_radius = 1 + config.groups * (2 * config.blocks + 1) + 1
-        """How far, in LR pixels, the convolutions of the body see; attention sees the picture."""
-        self.render_radius = 1 + -(-(2 + max(1, config.deblur_size // 2)) // config.scale)
-        """How far, in LR pixels, a rendered pixel sees."""
+        self.body_radius = config.body_radius
+        self.render_radius = config.render_radius
         channels = config.channels
         self.denoise = nn.Conv2d(2 * COLOURS, channels, 1)
         self.head = conv3x3(channels, channels)
