@@ -28,7 +28,7 @@ from dmsr_cli.tiling import Box, cut
 
 BODY_PIXELS = {"cpu": 2**15}
 """LR pixels of a piece of the body: on a CPU, features of that many stay in the cache."""
-RENDER_PIXELS = {"cpu": 2**13}
+RENDER_PIXELS = {"cpu": 2**14}
 """LR pixels that are rendered at a time; each takes up to several kilobytes."""
 EXTRACTION_PIXELS = {"cpu": 2**15}
 """LR pixels that the extractor sees at a time."""
