@@ -82,9 +82,10 @@ class TestGates:
         assert error(found) < 0.04
         assert error(of_quarter) > 2 * error(found)
 
-    @pytest.mark.parametrize("height", [17, 31])
-    def test_a_patch_from_edge_to_edge_counts_whole(self, tiny_model, inputs, monkeypatch, height):
+    @pytest.mark.parametrize("missing", [1, attention.PATCH - 1])
+    def test_a_patch_from_edge_to_edge_counts_whole(self, tiny_model, inputs, monkeypatch, missing):
         """Its margins are the picture's own edges, which the mean over the picture has, too."""
+        side = attention.PATCH + 2 * attention.MARGIN
         margins, features_of = [], attention.features_of
 
         def recording(*arguments, margin):
@@ -92,7 +93,7 @@ class TestGates:
             return features_of(*arguments, margin=margin)
 
         monkeypatch.setattr(attention, "features_of", recording)
-        for strip in (height, 32):
+        for strip in (side - missing, side):
             with torch.inference_mode():
                 sampled_gates(
                     *(tiny_model().restorer, strip, 200),

@@ -23,7 +23,7 @@ from dmsr_cli.inference.pieces import features_of
 from dmsr_cli.model.restorer import Restorer
 from dmsr_cli.tiling import Box
 
-PATCH = 16
+PATCH = 8
 """Side of a patch that counts, in LR pixels."""
 MARGIN = 8
 """LR pixels around it that only give it surroundings."""
