@@ -12,6 +12,7 @@ from dmsr_cli.inference import engine, pieces
 from dmsr_cli.inference import plan as plans
 from dmsr_cli.model import DMSR
 from dmsr_cli.pipeline import Model, estimate, upscale
+from tiny_weights import with_strong_attention
 
 CPU = torch.device("cpu")
 WHOLE = 10**6
@@ -27,16 +28,7 @@ def picture(height: int = 130, width: int = 150) -> np.ndarray:
 
 @pytest.fixture
 def network(tiny_model) -> DMSR:
-    """Residuals that count, gates that differ from picture to picture."""
-    network = tiny_model()
-    with torch.no_grad():
-        for group in network.restorer.groups:
-            group.tail.weight.mul_(10)
-            for block in group.blocks:
-                block.conv2.weight.mul_(20)
-                block.attention.squeeze.weight.mul_(10)
-                block.attention.excite.weight.mul_(20)
-    return network
+    return with_strong_attention(tiny_model())
 
 
 @pytest.fixture

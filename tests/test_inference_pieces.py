@@ -10,6 +10,7 @@ from dmsr_cli.inference import pieces
 from dmsr_cli.inference.pieces import extracted, features_of, rendered
 from dmsr_cli.model import DMSR
 from dmsr_cli.model.layers import ChannelAttention
+from tiny_weights import with_strong_attention
 
 SIZES = [(1, 1), (1, 17), (17, 1), (7, 13), (23, 29)]
 PIECES = [1, 29, 100, 10_000]
@@ -26,18 +27,6 @@ def random_inputs(height: int, width: int, count: int = 1) -> tuple[torch.Tensor
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(count, 3, height, width, generator=generator)
     return lr, torch.randn(count, 3, height, width, generator=generator) / 20
-
-
-def with_strong_attention(network: DMSR) -> DMSR:
-    """Gates that really differ from picture to picture, and residuals that count."""
-    for group in network.restorer.groups:
-        group.tail.weight.mul_(10)
-        for block in group.blocks:
-            block.conv2.weight.mul_(10)
-            block.attention.squeeze.weight.mul_(10)
-            block.attention.excite.weight.mul_(10)
-    network.restorer.tail.weight.mul_(10)
-    return network
 
 
 class TestFeatures:

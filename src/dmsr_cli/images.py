@@ -200,6 +200,11 @@ def resize_alpha(alpha: Samples, scale: int) -> Samples:
     return resized
 
 
+def largest_side(suffix: str) -> int | None:
+    """Pixels that a side may have in the format that a suffix stands for; None if any number."""
+    return _LARGEST_SIDE.get(_WRITABLE_FORMATS.get(suffix.lower(), ""))
+
+
 def find_images(folder: str | Path, recursive: bool = False) -> list[Path]:
     """The pictures of a folder, by suffix, sorted; hidden files and folders are left out.
 

@@ -125,8 +125,8 @@ def load_model(
 def estimate(image: Image | Pixels, model: Model, *, on_note: Note = _say_nothing) -> Degradation:
     """Estimate blur kernel and noise map of a picture.
 
-    Large pictures are seen in pieces, each with a halo as wide as the extractor can see: neither
-    the result nor the memory that it takes depends on how large they are.
+    Large pictures are seen in pieces, each with a halo as wide as the extractor can see: the result
+    is that of the whole, and what grows with the picture is the noise map alone.
 
     Args:
         image: what `read_image` gives, or float (height, width, 3), RGB, nominally in [0, 1].

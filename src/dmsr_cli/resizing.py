@@ -19,7 +19,7 @@ from PIL import Image as PillowImage
 
 from dmsr_cli.config import SCALES
 from dmsr_cli.errors import ImageError, SettingsError
-from dmsr_cli.images import Image, Samples
+from dmsr_cli.images import Image, Samples, largest_side
 
 MAX_OUTPUT_PIXELS = 2**31
 """Largest picture that is made, in pixels: 24 GiB as float RGB."""
@@ -29,7 +29,6 @@ SECOND_PASS = (
     "the second pass restores what is already a reconstruction: it sharpens what the first one "
     "invented and adds no information"
 )
-_LARGEST_SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # as write_image has them
 _STRIP_PIXELS = 2**20
 """Pixels that are shrunk at a time, so that Pillow's copies stay small."""
 
@@ -179,7 +178,7 @@ def check_output(size: tuple[int, int], restored: tuple[int, int], suffix: str) 
             f"{width} x {height} pixels would have to be made, more than {MAX_OUTPUT_PIXELS}; "
             "use a smaller size"
         )
-    largest = _LARGEST_SIDES.get(suffix.lower(), max(size))
+    largest = largest_side(suffix) or max(size)
     if max(size) > largest:
         raise ImageError(
             f"{size[1]} x {size[0]} pixels are too many for {suffix}, which allows {largest} on a "

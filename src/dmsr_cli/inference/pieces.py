@@ -2,8 +2,8 @@
 
 A convolution is local. A piece that is read with a halo as wide as a stage can see gives exactly
 what the whole picture gives; the padding at a cut spoils only the halo, which is cut off. Pieces
-keep memory down where a stage makes many channels, and on a CPU they fit the cache: the body runs
-at nearly twice the speed of whole pictures (benchmarks/inference.py).
+keep memory down where a stage makes many channels, and on a CPU they fit the cache, where whole
+pictures of 64 channels do not.
 
 What is not local are two means over the picture: of the kernel logits, and of each channel that an
 attention gate looks at. They are summed over the pieces.
