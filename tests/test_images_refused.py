@@ -10,13 +10,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmsr_cli import images
 from dmsr_cli.errors import ImageError
 from dmsr_cli.images import (
     READABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Image,
+    planes,
     read_image,
+    reading,
     write_image,
 )
 from pictures import (
@@ -109,7 +110,7 @@ def test_out_of_memory(tmp_path, monkeypatch):
     def fail(*arguments: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "_from_picture", fail)
+    monkeypatch.setattr(reading, "image_of", fail)
     path = save(tmp_path / "a.png", noise(5, 4, 3))
     assert "does not fit into memory" in error_of(read_image, path)
 
@@ -139,11 +140,11 @@ def test_decompression_bomb(tmp_path, height):
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".gif", ".jpg", ".webp"])
 def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch, suffix):
     path = save(tmp_path / f"a{suffix}", noise(10, 10))
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 100)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 20)
     assert read_image(path).height == 10
     assert PIL.Image.MAX_IMAGE_PIXELS == 20
-    monkeypatch.setattr(images, "MAX_PIXELS", 99)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 99)
     assert "more than 99 pixels" in error_of(read_image, path)
 
 
@@ -159,7 +160,7 @@ def test_suffix_without_a_format(tmp_path, name):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 300)  # most of the picture is converted by then
+    monkeypatch.setattr(planes, "STRIP_PIXELS", 300)  # most of the picture is converted by then
     pixels, alpha = smooth(), smooth()[..., 0].copy()
     pixels[38, 4, 1] = alpha[38, 4] = value
     eight_bit = noise(*alpha.shape, 3)

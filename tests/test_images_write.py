@@ -8,12 +8,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmsr_cli import images
 from dmsr_cli.errors import SettingsError
 from dmsr_cli.images import (
+    FORMATS,
+    LUMA_WEIGHTS,
     READABLE_SUFFIXES,
     Image,
     find_images,
+    planes,
     read_image,
     resize_alpha,
     write_image,
@@ -151,7 +153,7 @@ def stored_at_once(image: Image, keeps_alpha: bool, single_channel: bool) -> np.
     if alpha is not None and not keeps_alpha:
         pixels, alpha = pixels * alpha + (1 - alpha), None
     if image.grey:
-        luma = (pixels @ images.LUMA_WEIGHTS)[..., None]
+        luma = (pixels @ LUMA_WEIGHTS)[..., None]
         pixels = luma if single_channel else np.repeat(luma, 3, axis=2)
     planes = pixels if alpha is None else np.concatenate([pixels, alpha], axis=2)
     stored = np.rint(planes * 255).astype(np.uint8)
@@ -160,7 +162,7 @@ def stored_at_once(image: Image, keeps_alpha: bool, single_channel: bool) -> np.
 
 @pytest.fixture(params=[1, 100, 2**18])
 def strip_pixels(request, monkeypatch):
-    monkeypatch.setattr(images, "_STRIP_PIXELS", request.param)
+    monkeypatch.setattr(planes, "STRIP_PIXELS", request.param)
 
 
 @pytest.mark.usefixtures("strip_pixels")
@@ -250,7 +252,7 @@ def test_every_readable_suffix_is_a_format_that_works(tmp_path, suffix):
     image = read_image(path)
     assert image.pixels.shape == (16, 20, 3)
     assert image.pixels.min() > 0.98
-    assert image.format in images._SUFFIXES_OF
+    assert image.format in FORMATS
 
 
 def test_a_picture_with_the_wrong_suffix_is_read(tmp_path):
@@ -281,7 +283,7 @@ def test_resized_alpha_has_no_seams(monkeypatch):
     alpha = noise(37, 23) / np.float32(255)
     for scale in (1, 2, 3, 4):
         whole = resize_alpha(alpha, scale)
-        monkeypatch.setattr(images, "_STRIP_PIXELS", 23 * scale * scale * 5)
+        monkeypatch.setattr(planes, "STRIP_PIXELS", 23 * scale * scale * 5)
         assert np.abs(resize_alpha(alpha, scale) - whole).max() <= 2**-22
         monkeypatch.undo()
 

@@ -1,0 +1,37 @@
+"""Read and write pictures: orientation, colour profile, metadata, alpha, 8 and 16 bit.
+
+What is read is float32 RGB in [0, 1]. What is written may also be uint8 or uint16, as large
+results are kept; it is never turned into float as a whole, only a strip of rows at a time.
+"""
+
+from dmsr_cli.images.folders import find_images
+from dmsr_cli.images.formats import (
+    FORMATS,
+    READABLE_SUFFIXES,
+    WRITABLE_SUFFIXES,
+    Format,
+    format_of_suffix,
+    largest_side,
+)
+from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
+from dmsr_cli.images.planes import resize_alpha
+from dmsr_cli.images.reading import MAX_PIXELS, read_image
+from dmsr_cli.images.writing import write_image
+
+__all__ = [
+    "FORMATS",
+    "LUMA_WEIGHTS",
+    "MAX_PIXELS",
+    "READABLE_SUFFIXES",
+    "WRITABLE_SUFFIXES",
+    "FloatArray",
+    "Format",
+    "Image",
+    "Samples",
+    "find_images",
+    "format_of_suffix",
+    "largest_side",
+    "read_image",
+    "resize_alpha",
+    "write_image",
+]
