@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,29 +41,42 @@ def estimate(
     """Show how pictures are blurred and how noisy they are.
 
     The kernel width is the standard deviation, in pixels of the enlarged picture, of the Gaussian
-    nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255.
+    nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255. Of
+    animations and clips, the first frame is looked at. INPUT - is standard input.
     """
-    from dmsr_cli.cli.jobs import plan_jobs
     from dmsr_cli.cli.report import BatchReport, PatientProgress
     from dmsr_cli.pipeline import load_model
 
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
-    jobs = plan_jobs(inputs, folder, recursive, label="")
+    jobs = _jobs(inputs, folder, recursive)
     report = BatchReport(as_json, text_to_stdout=True)
     with PatientProgress(report.console, "estimating") as progress:
         for number, job in enumerate(jobs):
-            progress.update(number / len(jobs), job.source.name)
+            progress.update(number / len(jobs), job.short_name)
+            record = _record(job, network)
             work = partial(_estimate, job, network, folder is not None, overwrite)
-            report.run(_record(job, network), work, debug)
+            report.run(record, work, debug)
+            for warning in record["warnings"]:
+                report.warn(job.short_name, warning)
     return report.finish()
+
+
+def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[Job]:
+    from dmsr_cli.cli.jobs import PIPE, Job, plan_jobs
+
+    if inputs == (PIPE,):  # it has no name that the saved files could have
+        name = "standard_input"
+        return [Job(Path(name), Path(folder or ".") / name, is_piped_in=True)]
+    return plan_jobs(inputs, folder, recursive, label="")
 
 
 def _record(job: Job, model: Model) -> dict[str, Any]:
     """What is known of a picture before it is touched."""
     return {
-        **{"input": str(job.source), "status": None, "error": None, "scale": model.scale},
+        **{"input": "-" if job.is_piped_in else str(job.source), "status": None, "error": None},
+        **{"scale": model.scale, "warnings": []},
         **{"width": None, "height": None, "model": model.name},
         **{"kernel_width": None, "noise_level": None, "output": None},
     }
@@ -71,14 +85,13 @@ def _record(job: Job, model: Model) -> dict[str, Any]:
 def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[str, Any]) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
+    from dmsr_cli.cli.moving import first_image
     from dmsr_cli.cli.outputs import (
         degradation_files,
         make_folder,
         refuse_existing,
         save_degradation,
     )
-    from dmsr_cli.files import display_name
-    from dmsr_cli.images import read_image
 
     if job.error:
         raise job.error
@@ -86,7 +99,7 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
     stem = job.target.with_name(job.source.name.replace(".", "_"))
     if save:
         refuse_existing(degradation_files(stem), overwrite)
-    image = read_image(job.source)
+    image = first_image(job)
     degradation = pipeline.estimate(image, model)
     if save:
         make_folder(stem.parent)
@@ -94,12 +107,13 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
         record["output"] = str(stem)
     record.update(
         status="ok",
+        warnings=list(image.warnings),
         width=image.width,
         height=image.height,
         kernel_width=degradation.kernel_width,
         noise_level=round(degradation.noise_level, 2),
     )
     return (
-        f"{display_name(job.source)}: kernel width {record['kernel_width']:.2f} px "
+        f"{job.source_name}: kernel width {record['kernel_width']:.2f} px "
         f"at x{model.scale}, noise level {record['noise_level']:.1f}"
     )

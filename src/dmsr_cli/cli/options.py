@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -82,6 +83,42 @@ class TileType(click.ParamType[int | str]):
         return number
 
 
+class FormatType(click.ParamType[str]):
+    """A format by its usual suffix, with or without the dot; becomes the suffix: `.png`."""
+
+    name = "format"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Anything that can be written, stills and clips."""
+        from dmsr_cli.images import WRITABLE_SUFFIXES
+        from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES
+
+        suffix = "." + str(value).lower().removeprefix(".")
+        if suffix not in WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES:
+            known = " ".join(sorted(known[1:] for known in WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES))
+            self.fail(f"{value!r} is not one of {known}", param, ctx)
+        return suffix
+
+
+class FramesType(click.ParamType["tuple[int, int | None]"]):
+    """A range of frames, A:B, where either may be left out."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int | None]:
+        """The first frame, and the one after the last or None."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d{0,12}):(\d{0,12})", str(value), re.ASCII)
+        first, after = match.groups() if match else ("", "0")
+        start, stop = int(first or 0), int(after) if after else None
+        if stop is not None and stop <= start:
+            self.fail(f"{value!r} is not a range of frames, as 0:100, 25: or :50", param, ctx)
+        return start, stop
+
+
 def model_options(command: Command) -> Command:
     """-s, --model, --device, --precision: which network, and where it runs."""
     return scale_option(network_options(command))
@@ -119,6 +156,38 @@ def scale_option(command: Command) -> Command:
     return click.option(
         "-s", "--scale", type=ScaleType(), help="Magnification.  [default: the model's, else 4]"
     )(command)
+
+
+def result_options(command: Command) -> Command:
+    """--format, --quality, --strip, --no-provenance: what the files of results are like."""
+    for option in (
+        click.option(
+            "--provenance/--no-provenance",
+            default=True,
+            show_default=True,
+            help="Note in the metadata which tool, model and settings made the result.",
+        ),
+        click.option(
+            "--strip",
+            is_flag=True,
+            help="Write no metadata: no EXIF, XMP, resolution or provenance. The colour profile "
+            "stays, as it says what the colours are.",
+        ),
+        click.option(
+            "--quality",
+            type=click.IntRange(1, 100),
+            default=95,
+            show_default=True,
+            help="Of formats that lose something, such as JPEG.",
+        ),
+        click.option(
+            *("--format", "suffix"),
+            type=FormatType(),
+            help="Format of results: png, jpg, webp, tif, ...  [default: that of the input]",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def size_options(command: Command) -> Command:

@@ -77,6 +77,11 @@ class BatchReport:
         with self._turn:
             self.console.print(text, style=style, markup=False)
 
+    def warn(self, name: str, text: str) -> None:
+        """Say that something of a picture could not be used, or kept; JSON has it in the record."""
+        if not self.as_json:
+            self.say(f"dmsr: warning: {name}: {text}", style="yellow")
+
     def finish(self) -> int:
         """Print the summary of a batch; returns the exit status."""
         if sum(self.counts.values()) > 1:

@@ -1,0 +1,204 @@
+"""Animations, pages and clips: frame by frame from file to file."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from dmsr_cli.cli.restoring import Guides, Restored, plan_picture, provenance_of, restore_image
+from dmsr_cli.errors import ImageError
+
+if TYPE_CHECKING:
+    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.pictures import Picture
+    from dmsr_cli.images import Frame, Image, Sequence
+    from dmsr_cli.images.provenance import Provenance
+    from dmsr_cli.video import VideoFrame, VideoReader
+
+
+@dataclass(frozen=True)
+class Moving:
+    """An input that has several frames, and where they are."""
+
+    source: Path | BinaryIO
+    is_clip: bool
+    """A video, not an animation or a document of several pages."""
+
+
+def first_image(job: Job) -> Image:
+    """The picture of a job, or the first frame of an animation or clip.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from dmsr_cli.images import Image, read_image
+    from dmsr_cli.video import is_video, open_video
+
+    if job.is_piped_in or not is_video(job.source):
+        return read_image(job.open())
+    with open_video(job.source) as clip:
+        return Image(next(clip.frames(0, 1)).pixels, grey=clip.is_grey)
+
+
+def restore_moving(picture: Picture, moving: Moving) -> Restored:
+    """Restore frame after frame and write the result, whole or not at all.
+
+    Raises:
+        DmsrError: a frame cannot be read, restored or written.
+    """
+    from dmsr_cli.cli.outputs import make_folder
+    from dmsr_cli.images import open_sequence
+    from dmsr_cli.video import open_video
+
+    job = picture.job
+    if not job.is_piped_out:
+        make_folder(job.target.parent)
+    if moving.is_clip:
+        with open_video(job.source) as clip:
+            return _restore_clip(picture, clip)
+    sequence = open_sequence(moving.source)
+    if sequence is None:
+        raise ImageError(f"{job.source_name} has changed while it was read; try again")
+    with sequence:
+        return _restore_sequence(picture, sequence)
+
+
+def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
+    from dmsr_cli.images import write_sequence
+
+    job, options = picture.job, picture.batch.options
+    start, stop = options.frames
+    chosen = range(start, sequence.count if stop is None else min(stop, sequence.count))
+    if not chosen:
+        what = "pages" if sequence.is_paged else "frames"
+        raise ImageError(
+            f"{job.source_name} has {sequence.count} {what}, counted from 0: none from {start} on"
+        )
+    suffix = picture.result_suffix(sequence.format)
+    guides = None if sequence.is_paged else Guides(options.estimate_every)
+    reel = _Reel(picture, len(chosen), suffix, sequence.warnings, guides)
+    frames = reel.of_sequence(sequence.frames(chosen.start, chosen.stop))
+    # A pipe cannot be written beside and renamed: it gets its bytes when all are there.
+    target = io.BytesIO() if job.is_piped_out else job.target
+    write_sequence(
+        frames,
+        target,
+        count=len(chosen),
+        format=suffix[1:],
+        loop=sequence.loop,
+        quality=options.quality,
+        comment=None if options.strip else sequence.comment,
+        metadata=not options.strip,
+    )
+    if isinstance(target, io.BytesIO):
+        sys.stdout.buffer.write(target.getbuffer())
+    return reel.summary()
+
+
+def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
+    from dmsr_cli.video import write_video
+
+    job, options = picture.job, picture.batch.options
+    start, stop = options.frames
+    count = None if clip.frame_count is None else min(clip.frame_count, stop or clip.frame_count)
+    reel = _Reel(
+        picture,
+        None if count is None else max(1, count - start),
+        job.target.suffix,
+        clip.warnings,
+        Guides(options.estimate_every),
+    )
+    results = reel.of_clip(clip.frames(start, stop), clip)
+    first = next(results)  # the note is about it
+    note = reel.provenance()
+    warnings = write_video(
+        clip,
+        itertools.chain([first], results),
+        job.target,
+        quality=options.quality,
+        note=note and note.note(),
+        strip=options.strip,
+    )
+    for warning in warnings:
+        picture.warn(warning)
+    return reel.summary()
+
+
+class _Reel:
+    """Restores frames one after the other, and keeps of the first what is told of all."""
+
+    def __init__(
+        self,
+        picture: Picture,
+        count: int | None,
+        suffix: str,
+        warnings: tuple[str, ...],
+        guides: Guides | None,
+    ) -> None:
+        self._picture = picture
+        self._count = count
+        self._suffix = suffix
+        self._guides = guides
+        self._first: Restored | None = None
+        self._done = 0
+        self._told: set[str] = set()
+        self._warn(warnings)
+
+    def of_sequence(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Each frame at its new size, when it is asked for; the first has the provenance note."""
+        from dmsr_cli.images.provenance import with_provenance
+
+        for frame in frames:
+            self._warn(frame.image.warnings)
+            image = self._restored(frame.image)
+            note = self.provenance() if self._done == 1 else None
+            yield replace(frame, image=image if note is None else with_provenance(image, note))
+
+    def of_clip(self, frames: Iterable[VideoFrame], clip: VideoReader) -> Iterator[VideoFrame]:
+        """The same for a clip."""
+        from dmsr_cli.images import Image
+
+        depth = 16 if clip.bits > 8 else 8
+        for frame in frames:
+            image = Image(frame.pixels, grey=clip.is_grey, depth=depth)
+            yield replace(frame, pixels=self._restored(image).pixels)
+
+    def provenance(self) -> Provenance | None:
+        """Of the first frame, once it is there; None if no note is wanted."""
+        assert self._first is not None, "no frame is restored yet"
+        options = self._picture.batch.options
+        return provenance_of(self._first.plan, self._first.degradation, options)
+
+    def summary(self) -> Restored:
+        """What is told of all."""
+        assert self._first is not None, "writers refuse a sequence without frames"
+        return replace(self._first, frames=self._done)
+
+    def _restored(self, image: Image) -> Image:
+        picture = self._picture
+        plan = plan_picture(picture.job, image, picture.batch, self._suffix)
+        options, note = picture.batch.options, picture.share.note
+        result, degradation = restore_image(image, plan, options, self._show, note, self._guides)
+        if self._first is None:
+            before = image if options.compare else None
+            self._first = Restored(plan, degradation, degradation.kernel_width, result, before)
+        if self._guides is not None:
+            self._guides.next_frame()
+        self._done += 1
+        return result
+
+    def _show(self, done: float) -> None:
+        if self._count:
+            self._picture.share(min(1, (self._done + done) / self._count))
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        """Each once."""
+        for warning in warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                self._picture.warn(warning)

@@ -1,0 +1,177 @@
+"""One picture of `dmsr upscale` on its way from file to file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmsr_cli.cli.batch import Batch, names_of
+from dmsr_cli.errors import ImageError
+
+if TYPE_CHECKING:
+    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.overlap import Stopwatch
+    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.pipeline import Model
+    from dmsr_cli.resizing import Enlargement, OutputSize
+
+READ_AHEAD_BYTES = 16 * 2**20
+"""Largest file that is read while the picture before it is restored.
+
+What is read ahead takes memory from the restoration. Most formats tell their pixels only once they
+are opened, their bytes at once: this is a JPEG of some 30 megapixels, or a PNG of some 8.
+"""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Maps the progress of one picture into that of the batch."""
+
+    report: BatchReport
+    progress: PatientProgress
+    number: int
+    count: int
+    name: str
+
+    def __call__(self, done: float) -> None:
+        """Show that this share of the picture is done."""
+        self.progress.update((self.number + done) / self.count, self.name)
+
+    def note(self, text: str) -> None:
+        """Say that something slower is tried with this picture."""
+        self.report.say(f"{self.name}: {text}")
+
+    def result_suffix(self, source_format: str) -> str:
+        """What says in which format the result is; that of the input where nothing is said."""
+        from dmsr_cli.cli.jobs import FALLBACK_SUFFIX
+        from dmsr_cli.images import FORMATS
+
+        if not self.job.is_piped_out:
+            return self.job.target.suffix
+        known = FORMATS.get(source_format)
+        own = known.suffixes[0] if known is not None and known.is_written else FALLBACK_SUFFIX
+        return self.batch.options.suffix or own
+
+
+def of_pass(
+    share: Callable[[float], None], number: int, models: list[Model]
+) -> Callable[[float], None]:
+    """The share of one pass over a picture: it grows with the pixels that the pass sees."""
+    costs = [1, models[0].scale ** 2][: len(models)]
+    before = sum(costs[:number])
+    return lambda done: share((before + done * costs[number]) / sum(costs))
+
+
+def new_record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -> dict[str, Any]:
+    """What is known of a picture before it is touched; with --size, not the models."""
+    return {
+        "input": "-" if job.is_piped_in else str(job.source),
+        "output": "-" if job.is_piped_out else str(job.target),
+        **{"status": None, "error": None},
+        **{"scale": getattr(wanted, "factor", None), "width": None, "height": None},
+        **{"model": names_of(known) or None},
+        **{"kernel_width": None, "noise_level": None, "seconds": None},
+        **{"frames": None, "warnings": []},
+    }
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One input of a batch, with its record and its share of the progress."""
+
+    job: Job
+    batch: Batch
+    record: dict[str, Any]
+    stopwatch: Stopwatch
+    share: Share
+
+    @property
+    def compared(self) -> Path:
+        """The file of --compare."""
+        return self.job.target.with_name(f"{self.job.target.stem}_compare.png")
+
+    def beside(self) -> list[Path]:
+        """What is written beside the result."""
+        from dmsr_cli.cli.outputs import degradation_files
+
+        options = self.batch.options
+        beside = []
+        if options.save_degradation:
+            beside += degradation_files(self.job.target.with_suffix(""))
+        if options.compare:
+            beside.append(self.compared)
+        return beside
+
+    def result_suffix(self, source_format: str) -> str:
+        """What says in which format the result is; that of the input where nothing is said."""
+        from dmsr_cli.cli.jobs import FALLBACK_SUFFIX
+        from dmsr_cli.images import FORMATS
+
+        if not self.job.is_piped_out:
+            return self.job.target.suffix
+        known = FORMATS.get(source_format)
+        own = known.suffixes[0] if known is not None and known.is_written else FALLBACK_SUFFIX
+        return self.batch.options.suffix or own
+
+    def warn(self, text: str) -> None:
+        """Put it into the record, and tell people."""
+        self.record["warnings"].append(text)
+        self.share.report.warn(self.share.name, text)
+
+
+def may_be_read_ahead(picture: Picture, under_way: Sequence[Picture]) -> bool:
+    """Not if the file is large, nor if it, or a result, is what one under way will write."""
+    try:
+        if picture.job.source.stat().st_size > READ_AHEAD_BYTES:
+            return False
+    except OSError:
+        pass  # for the reading to find out
+    written = {_place(path) for other in under_way for path in _results(other)}
+    touched = [picture.job.source, *_results(picture)]
+    return written.isdisjoint(map(_place, touched))
+
+
+def _results(picture: Picture) -> list[Path]:
+    """What will be written; nothing for a folder that is no picture."""
+    return [] if picture.job.error else [picture.job.target, *picture.beside()]
+
+
+def _place(path: Path) -> str:
+    """The same for all names of a file, on a disk that ignores case, too."""
+    return os.path.realpath(path).casefold()
+
+
+def check_result(picture: Picture) -> bool:
+    """Refuse a result that must not be replaced, or has no format; False if it is to be skipped."""
+    from dmsr_cli.cli.outputs import refuse_existing
+
+    job, options = picture.job, picture.batch.options
+    if job.error:
+        raise job.error
+    if job.is_piped_out:
+        return True
+    if job.target.exists() and options.skip_existing:
+        return False
+    _check_target(job, options.overwrite)
+    refuse_existing(picture.beside(), options.overwrite)
+    return True
+
+
+def _check_target(job: Job, overwrite: bool) -> None:
+    from dmsr_cli.images import WRITABLE_SUFFIXES
+    from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
+
+    if job.target.exists() and not overwrite:
+        is_input = not job.is_piped_in and job.source.exists() and job.target.samefile(job.source)
+        what = "is the input itself" if is_input else "exists already"
+        raise ImageError(
+            f"{job.target_name} {what}: use --overwrite, --skip-existing or another -o"
+        )
+    is_clip = not job.is_piped_in and is_video(job.source)
+    suffixes = WRITABLE_VIDEO_SUFFIXES if is_clip else WRITABLE_SUFFIXES
+    if job.target.suffix.lower() not in suffixes:
+        known = " ".join(sorted(suffixes))
+        raise ImageError(f"cannot write {job.target_name}: its suffix must be one of {known}")

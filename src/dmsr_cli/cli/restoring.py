@@ -1,0 +1,190 @@
+"""How one picture, or one frame, comes to its size: models, passes, guides."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dmsr_cli.cli.batch import Batch, UpscaleOptions, names_of
+from dmsr_cli.cli.pictures import of_pass
+from dmsr_cli.errors import ImageError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.images import Image
+    from dmsr_cli.images.provenance import Provenance
+    from dmsr_cli.inference.engine import Note
+    from dmsr_cli.pipeline import Degradation, Model
+
+Estimate = Callable[["Image", "Model"], "Degradation"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one picture comes to its size."""
+
+    factor: int | float
+    height: int
+    width: int
+    models: list[Model]
+    models_used: str
+    """For the line about the picture; empty where the line about the batch said it already."""
+    is_resized: bool
+
+    def dtype_after(self, number: int, depth: int) -> str:
+        """What a pass leaves: as little as its use allows, since large results fill the memory."""
+        if number < len(self.models) - 1:
+            return "float32"
+        return "uint16" if self.is_resized or depth > 8 else "uint8"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What is to be written, and told, of one input."""
+
+    plan: Plan
+    degradation: Degradation
+    kernel_width: float
+    """Of the degradation; kept, as finding it out is work for torch."""
+    result: Image
+    """Of several frames, the first."""
+    before: Image | None
+    """For the comparison, if one is wanted."""
+    frames: int | None = None
+    """How many there are, written already; None for a still, which is not written yet."""
+
+
+def plan_picture(job: Job, image: Image, batch: Batch, suffix: str) -> Plan:
+    """Decide on models and size; refuse what is out of reach before any work is done.
+
+    Args:
+        job: for messages.
+        image: the picture, or a frame.
+        batch: what is wanted.
+        suffix: of the format that it will be written in.
+
+    Raises:
+        ImageError: the size is out of reach of the models, or too large for the format.
+    """
+    from dmsr_cli.resizing import OutputSize, check_output
+
+    size = batch.wanted.size_of(image.height, image.width)
+    factor = batch.wanted.factor_of(image.height, image.width)
+    try:
+        models = batch.models_for(factor)
+        scale = math.prod(model.scale for model in models)
+        restored = image.height * scale, image.width * scale
+        check_output(size, restored, suffix)
+    except (SettingsError, ImageError) as error:
+        raise ImageError(f"{job.source_name}: {error}") from None
+    is_resized = restored != size
+    used = f"{names_of(models)}{' resized' if is_resized else ''}, "
+    plain = len(models) == 1 and not is_resized and not isinstance(batch.wanted, OutputSize)
+    return Plan(factor, *size, models, "" if plain else used, is_resized)
+
+
+def restore_image(
+    image: Image,
+    plan: Plan,
+    options: UpscaleOptions,
+    on_progress: Callable[[float], None],
+    on_note: Note,
+    guides: Guides | None = None,
+) -> tuple[Image, Degradation]:
+    """Restore with one network, or with two in turn, and resize.
+
+    The options steer the first pass. What it made has a degradation of its own.
+
+    Args:
+        image: the picture, or a frame.
+        plan: for this picture.
+        options: of the batch.
+        on_progress: called with the share that is done, up to 1.
+        on_note: called with a line for people when something slower is tried.
+        guides: what the frames of a clip share.
+
+    Returns:
+        The result, and the degradation of the picture, as steered.
+    """
+    from dmsr_cli import pipeline
+    from dmsr_cli.resizing import resize_image
+
+    first = None
+    for number, model in enumerate(plan.models):
+        guide = pipeline.estimate(image, model, on_note=on_note)
+        if guides is not None:
+            guide = guides.shared(number, guide)
+        if first is None:
+            first = guide = _steered(guide, options)
+        image = pipeline.upscale(
+            image,
+            model,
+            guide,
+            options.tile,
+            of_pass(on_progress, number, plan.models),
+            overlap=options.overlap,
+            dtype=plan.dtype_after(number, image.depth),
+            on_note=on_note,
+        )
+    assert first is not None, "a plan has a pass"
+    return resize_image(image, plan.height, plan.width), first
+
+
+class Guides:
+    """The blur kernel that the frames of a clip share, for each pass.
+
+    The noise map is that of each frame: it is an estimate of the noise itself, not of its strength.
+    """
+
+    def __init__(self, every: int | None) -> None:
+        """Kept from the first frame on, or for so many frames."""
+        self._every = every
+        self._kernels: dict[int, NDArray[np.float32]] = {}
+        self._frame = 0
+
+    def next_frame(self) -> None:
+        """From now on, it is about the next one."""
+        self._frame += 1
+
+    def shared(self, number: int, found: Degradation) -> Degradation:
+        """What guides a pass over this frame, from what was found in it."""
+        due = self._every is not None and self._frame % self._every == 0
+        if number not in self._kernels or due:
+            self._kernels[number] = found.kernel
+        return dataclasses.replace(found, kernel=self._kernels[number])
+
+
+def provenance_of(
+    plan: Plan, degradation: Degradation, options: UpscaleOptions
+) -> Provenance | None:
+    """The note that goes into the result's metadata; None if it is not wanted."""
+    from dmsr_cli import __version__
+    from dmsr_cli.images.provenance import Provenance
+
+    if options.strip or not options.provenance:
+        return None
+    return Provenance(
+        version=__version__,
+        model=names_of(plan.models),
+        sha256="+".join(model.sha256 for model in plan.models),
+        scale=plan.factor,
+        kernel_width=degradation.kernel_width,
+        noise_level=round(degradation.noise_level, 2),
+    )
+
+
+def _steered(degradation: Degradation, options: UpscaleOptions) -> Degradation:
+    """The estimate with what the options override."""
+    if options.kernel_width is not None:
+        degradation = degradation.with_kernel_width(options.kernel_width)
+    if options.noise_level is not None:
+        degradation = degradation.with_noise_level(options.noise_level)
+    if options.denoise is not None:
+        degradation = degradation.with_denoise(options.denoise)
+    return degradation

@@ -1,0 +1,128 @@
+"""Reads, restores and writes one picture of a batch: the three stages that overlap."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from dmsr_cli.cli.batch import names_of
+from dmsr_cli.cli.moving import Moving, restore_moving
+from dmsr_cli.cli.pictures import check_result
+from dmsr_cli.cli.restoring import Restored, plan_picture, provenance_of, restore_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dmsr_cli.cli.overlap import Outcome
+    from dmsr_cli.cli.pictures import Picture
+    from dmsr_cli.images import Image
+
+
+def read(picture: Picture) -> Image | Moving | None:
+    """Check all that can be checked without the picture, then read it; None if it is skipped.
+
+    Of what has several frames only the place is returned: they are read one after the other.
+    """
+    from dmsr_cli.images import open_sequence, read_image
+    from dmsr_cli.video import is_video
+
+    if not check_result(picture):
+        return None
+    job = picture.job
+    with picture.stopwatch.running():
+        if not job.is_piped_in and is_video(job.source):
+            return Moving(job.source, is_clip=True)
+        source = job.open()
+        sequence = open_sequence(source)
+        if sequence is None:
+            return read_image(source)
+        with sequence:
+            start, stop = picture.batch.options.frames
+            if min(stop or sequence.count, sequence.count) - start != 1:
+                return Moving(source, is_clip=False)
+            return next(sequence.frames(start, start + 1)).image  # one frame makes a still
+
+
+def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restored | None:
+    """Estimate, restore, resize; None if the picture is skipped."""
+    image = source.take()
+    if image is None:
+        return None
+    with picture.stopwatch.running():
+        if isinstance(image, Moving):
+            return restore_moving(picture, image)
+        for warning in image.warnings:
+            picture.warn(warning)
+        suffix = picture.result_suffix(image.format)
+        plan = plan_picture(picture.job, image, picture.batch, suffix)
+        share, options = picture.share, picture.batch.options
+        result, degradation = restore_image(image, plan, options, share, share.note)
+        before = image if options.compare else None
+        return Restored(plan, degradation, degradation.kernel_width, result, before)
+
+
+def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
+    """Write one picture, and report it; or report why there is nothing to write."""
+    work = partial(_write_and_tell, picture, outcome)
+    picture.share.report.run(picture.record, work, picture.batch.options.debug)
+
+
+def _write_and_tell(
+    picture: Picture, outcome: Outcome[Restored | None], record: dict[str, Any]
+) -> str:
+    """Write the files, fill in the record, and say what was done."""
+    job = picture.job
+    restored = outcome.take()
+    if restored is None:
+        record["status"] = "skipped"
+        return f"{job.source_name}: skipped, {job.target_name} exists"
+    with picture.stopwatch.running():
+        _write(picture, restored)
+    plan = restored.plan
+    record.update(
+        status="ok",
+        scale=plan.factor,
+        width=plan.width,
+        height=plan.height,
+        model=names_of(plan.models),
+        kernel_width=restored.kernel_width,
+        noise_level=round(restored.degradation.noise_level, 2),
+        seconds=round(picture.stopwatch.seconds, 3),
+        frames=restored.frames,
+    )
+    frames = "" if restored.frames is None else f"{restored.frames} frames, "
+    return (
+        f"{job.source_name} -> {job.target_name} ({plan.width}x{plan.height}, {frames}"
+        f"{plan.models_used}blur {record['kernel_width']:.2f} px, "
+        f"noise {record['noise_level']:.1f}, {record['seconds']:.1f} s)"
+    )
+
+
+def _write(picture: Picture, restored: Restored) -> None:
+    """The result, unless its frames are written already, and what is wanted beside it."""
+    from dmsr_cli.cli import outputs
+    from dmsr_cli.images import write_image
+    from dmsr_cli.visual import comparison
+
+    job, options = picture.job, picture.batch.options
+    if restored.frames is None:
+        if not job.is_piped_out:
+            outputs.make_folder(job.target.parent)
+        write_image(
+            restored.result,
+            _target_of(picture),
+            format=picture.result_suffix(restored.result.format)[1:],
+            quality=options.quality,
+            metadata=not options.strip,
+            provenance=provenance_of(restored.plan, restored.degradation, options),
+        )
+    if options.save_degradation:
+        outputs.save_degradation(restored.degradation, job.target.with_suffix(""))
+    if restored.before is not None:
+        both = comparison(restored.before.pixels, restored.result.pixels)
+        write_image(both, picture.compared)
+
+
+def _target_of(picture: Picture) -> Path | BinaryIO:
+    return sys.stdout.buffer if picture.job.is_piped_out else picture.job.target
