@@ -20,6 +20,7 @@ ORDER = [
         "memory",
         "images",
         "resizing",
+        "video",
         "degradation",
         "paper_scores",
         "metrics",
