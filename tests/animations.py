@@ -13,6 +13,7 @@ from dmsr_cli.images import Frame, Image
 CLEAR, RED, GREEN, BLUE = 0, 1, 2, 3
 COLOURS = np.array([[0, 0, 0, 0], [255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255]], np.uint8)
 SIZE = (6, 4)
+WHOLE = (0, 0, *SIZE)
 
 
 @dataclass
@@ -101,3 +102,7 @@ def moving(count: int = 4, height: int = 24, width: int = 32, *, alpha: bool = F
             opacity[-6:, : 4 + 2 * number] = 0
         image = Image(pixels.astype(np.float32), opacity, **of_image)
         yield Frame(image, 40.0 + 10 * number)
+
+
+def coloured(width: int, height: int, *colour: int) -> np.ndarray:
+    return np.full((height, width, 4), colour, np.uint8)

@@ -45,7 +45,7 @@ class Sequence:
     format: str
     """In Pillow's words."""
     count: int
-    """Frames or pages, at least 2."""
+    """Frames or pages: at least 2, or 1 if the file is cut after it."""
     loop: int | None
     """How often it starts anew after it was played once, 0 for ever, None not at all. It is what a
     GIF stores; the plays that other formats count are one more. AVIF does not tell: 0."""
@@ -57,7 +57,7 @@ class Sequence:
     """What of the file could not be used, each a clause for people."""
 
     def __init__(self, file: BinaryIO, name: str, owned: bool) -> None:
-        """Reads the headers. Raises what Pillow raises, or ImageError for a cut animation."""
+        """Reads the headers. Raises what Pillow and tifffile raise."""
         self._file, self._name, self._owned = file, name, owned
         self._start = file.tell()
         self.loop, self.comment, self.warnings = None, None, ()
@@ -66,7 +66,7 @@ class Sequence:
         self.is_paged = is_tiff(file.read(4))
         if self.is_paged:
             self.format = "TIFF"
-            self._pages, self.warnings = page_numbers(file)
+            self._pages, self.warnings, self._end = page_numbers(file)
             self.count = len(self._pages)
             return
         picture = self._open()
@@ -87,9 +87,9 @@ class Sequence:
             self.count, self._end = picture.tell() + 1, reason_of(error)
         else:
             self._end = None if picture.ends_well else "the mark of its end is missing"
-        told = picture.info.get("duration") or "loop" in picture.info
-        if self._end and self.count == 1 and told:
-            raise ImageError(f"its frame 1 is damaged or cut short ({self._end})")
+        moves = picture.info.get("duration") or "loop" in picture.info
+        if self.count == 1 and not moves:
+            self._end = None  # many a still ends without the mark
 
     def __enter__(self) -> Sequence:
         return self
@@ -119,6 +119,11 @@ class Sequence:
                 "is no range of them"
             )
         return self._frames(start, end, must_end_well=stop is None)
+
+    @property
+    def has_several(self) -> bool:
+        """It is no still; or not all of it was found."""
+        return self.count > 1 or self._end is not None
 
     @property
     def _unit(self) -> str:
@@ -215,11 +220,8 @@ class Sequence:
 def open_sequence(source: str | Path | BinaryIO) -> Sequence | None:
     """The frames of a picture that has several; None for a still and for what cannot be read.
 
-    Only headers are looked at. A `source` that is open stays open, and is at its first byte again
-    where the answer is None; it must be able to seek.
-
-    Raises:
-        ImageError: an animation is cut short so early that it looks like a still.
+    Only headers are looked at. A `source` that is open stays open, and is where it was if the
+    answer is None; it must be able to seek.
     """
     if isinstance(source, (str, Path)):
         name, owned = display_name(source), True
@@ -228,19 +230,20 @@ def open_sequence(source: str | Path | BinaryIO) -> Sequence | None:
         except OSError:
             return None
     else:
-        name, owned = display_name(getattr(source, "name", "the picture")), False
+        name, owned = display_name(getattr(source, "name", "standard input")), False
         file = source
-    start, sequence = file.tell(), None
+    start = file.tell()
     try:
         sequence = Sequence(file, name, owned)
-    except ImageError as error:
-        raise ImageError(f"cannot read {name}: {error}") from error
+        if sequence.has_several:
+            return sequence
     except Exception:  # whoever reads the still says what is wrong with it
-        return None
-    finally:
-        if sequence is None or sequence.count == 1:
-            file.close() if owned else file.seek(start)
-    return sequence if sequence.count > 1 else None
+        sequence = None
+    if owned:
+        file.close()
+    else:
+        file.seek(start)
+    return None
 
 
 def _as_image(canvas: PIL.Image.Image, picture: PIL.Image.Image) -> Image:

@@ -11,6 +11,7 @@ import PIL.Image
 from PIL import TiffImagePlugin
 
 from dmsr_cli.errors import ImageError
+from dmsr_cli.files import reason_of
 from dmsr_cli.images.picture import Image, Samples
 from dmsr_cli.images.planes import as_float
 from dmsr_cli.images.reading import MAX_PIXELS, _pillow_settings, image_of
@@ -28,17 +29,27 @@ def is_tiff(head: bytes) -> bool:
     return head in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def page_numbers(file: BinaryIO) -> tuple[list[int], tuple[str, ...]]:
-    """Numbers of the pages that are no small copy and no mask of another; warnings."""
-    pages, total = [], 0
-    for number, page in enumerate(_stored(file).pages):
-        total += 1
-        kind: Any = getattr(page, "subfiletype", 0)
-        if not kind & _REDUCED_OR_MASK and page.aspage().tags.valueof(_OLD_KIND) != 2:
-            pages.append(number)
+def page_numbers(file: BinaryIO) -> tuple[list[int], tuple[str, ...], str | None]:
+    """Numbers of the pages that are no small copy and no mask of another; warnings; and what is
+    wrong after the last one. Raises whatever tifffile does if there is no first page."""
+    stored = _stored(file)
+    pages, total, end = [], 0, None
+    try:
+        for number, page in enumerate(stored.pages):
+            kind: Any = getattr(page, "subfiletype", 0)
+            if not kind & _REDUCED_OR_MASK and page.aspage().tags.valueof(_OLD_KIND) != 2:
+                pages.append(number)
+            total += 1
+        # Its list just ends where the next page would lie outside of the file.
+        file.seek(stored.pages.next_page_offset or 0)
+        if any(file.read(stored.tiff.offsetsize)):
+            end = "the next page is not in the file"
+    except Exception as error:  # as many kinds as there are ways to damage tags
+        end = reason_of(error)
     if len(pages) in (0, total):
-        return list(range(total)), ()
-    return pages, (f"its {total - len(pages)} small copies or masks of other pages were left out",)
+        return list(range(total)), (), end
+    left_out = total - len(pages)
+    return pages, (f"its {left_out} small copies or masks of other pages were left out",), end
 
 
 def read_page(file: BinaryIO, number: int) -> Image:
