@@ -29,9 +29,13 @@ class Drawn:
     hole: tuple[int, int] | None = None
 
 
-def gif(*drawn: Drawn, loop: int | None = None, comment: bytes | None = None) -> bytes:
+def gif(
+    *drawn: Drawn,
+    loop: int | None = None,
+    comment: bytes | None = None,
+    palette: bytes = COLOURS[:, :3].tobytes(),
+) -> bytes:
     """A GIF with one palette: CLEAR is black where nothing says that it is see-through."""
-    palette = COLOURS[:, :3].tobytes()
     file = io.BytesIO()
     for number, piece in enumerate(drawn):
         left, top, right, bottom = piece.box

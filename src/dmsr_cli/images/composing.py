@@ -103,7 +103,6 @@ def png_pieces(picture: PngImagePlugin.PngImageFile) -> Iterator[Piece]:
     """All pieces of an animated PNG that was just opened, without a still that is no part of it."""
     mode = canvas_mode(picture)
     for index in range(int(picture.default_image), picture.n_frames):
-        picture.dispose_op = PngImagePlugin.Disposal.OP_NONE
         picture.seek(index)
         info = picture.info
         picture.blend_op = PngImagePlugin.Blend.OP_SOURCE

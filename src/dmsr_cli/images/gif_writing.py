@@ -69,7 +69,7 @@ class GifWriter:
         still = opaque & self._known & (distance.max(axis=2) <= _TOLERANCE)
         changed = opaque & ~(still & there)
         target = np.where(still[..., None], self._shown, colours)
-        numbers, palette = _in_palette(target, changed, still)
+        numbers, palette = _in_palette(target, changed)
         fresh = changed & ~still
         self._shown[fresh] = palette[numbers[fresh]]
         self._source[fresh] = colours[fresh]
@@ -128,11 +128,11 @@ class _Clock:
         return rounded
 
 
-def _in_palette(target: Bytes, changed: Mask, still: Mask) -> tuple[Bytes, Bytes]:
+def _in_palette(target: Bytes, changed: Mask) -> tuple[Bytes, Bytes]:
     """Numbers of palette entries, height x width, and at most 255 entries x 3.
 
-    Only the changed pixels count for the palette. Those that are also still have a colour that was
-    shown before, which no dithering moves.
+    Only the changed pixels count for the palette. What had to be cleared and is drawn again has the
+    colours it was shown in before: they are hardly dithered a second time.
     """
     wanted = target[changed]
     if not len(wanted):
@@ -146,12 +146,8 @@ def _in_palette(target: Bytes, changed: Mask, still: Mask) -> tuple[Bytes, Bytes
     palette_picture = row.quantize(255, PIL.Image.Quantize.FASTOCTREE)
     palette = np.array(palette_picture.getpalette(), np.uint8).reshape(-1, 3)[:255]
     picture = PIL.Image.fromarray(target)
-    floyd, none = PIL.Image.Dither.FLOYDSTEINBERG, PIL.Image.Dither.NONE
-    numbers = np.array(picture.quantize(palette=palette_picture, dither=floyd))
-    if (still & changed).any():
-        plain = np.asarray(picture.quantize(palette=palette_picture, dither=none))
-        numbers = np.where(still, plain, numbers)
-    return numbers, palette
+    dithered = picture.quantize(palette=palette_picture, dither=PIL.Image.Dither.FLOYDSTEINBERG)
+    return np.array(dithered), palette
 
 
 def _packed(colours: Bytes) -> NDArray[np.int32]:
