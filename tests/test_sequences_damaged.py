@@ -91,7 +91,8 @@ def test_cut_document_names_the_missing_page():
     for cut in (760, 900, len(content) - 20):  # before, within and after the tags of a page
         came, message = failure(content[:cut])
         assert came in (1, 2)
-        assert f"page {came} (the first is 0) is damaged or cut short" in message
+        assert f"page {came} (the first is 0)" in message
+        assert "damaged or cut short" in message
         assert f"--frames 0:{came}" in message
     with open_sequence(io.BytesIO(content[:566])) as sequence:
         assert sequence.count == 1  # no still: a page is missing
@@ -134,3 +135,14 @@ def test_mutations_give_frames_or_one_line(format_name):
             outcomes.add("error" if "\n" not in str(error) else "lines")
     assert "lines" not in outcomes
     assert len(outcomes) > 1
+
+
+def test_page_too_large_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr("dmsr_cli.images.tiff_pages.MAX_PIXELS", 100)
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for side in (10, 11):
+            writer.write(noise(side, side, 3), photometric="rgb", metadata=None)
+    came, message = failure(file.getvalue())
+    assert came == 1
+    assert "page 1 (the first is 0) has more than" in message

@@ -148,30 +148,26 @@ class Sequence:
         if self._end and must_end_well:
             raise self._damaged(stop, self._end)
 
-    def _damaged(self, index: int, reason: str) -> ImageError:
+    def _failure(self, index: int, reason: str) -> ImageError:
         instead = f"; --frames 0:{index} takes what is before it" if index else ""
         return ImageError(
-            f"cannot read {self._name}: its {self._unit} {index} (the first is 0) is damaged or "
-            f"cut short ({reason}){instead}"
+            f"cannot read {self._name}: its {self._unit} {index} (the first is 0) {reason}{instead}"
         )
+
+    def _damaged(self, index: int, reason: str) -> ImageError:
+        return self._failure(index, f"is damaged or cut short ({reason})")
 
     @contextlib.contextmanager
     def _errors(self, index: int) -> Iterator[None]:
         try:
             yield
         except ImageError as error:
-            raise ImageError(
-                f"cannot read {self._name}: {self._unit} {index} (the first is 0): {error}"
-            ) from error
+            raise self._failure(index, f"cannot be used: {error}") from error
         except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-            raise ImageError(
-                f"cannot read {self._name}: its {self._unit} {index} has more than {MAX_PIXELS} "
-                "pixels; split it first"
-            ) from error
+            reason = f"has more than {MAX_PIXELS} pixels; split it first"
+            raise self._failure(index, reason) from error
         except MemoryError as error:
-            raise ImageError(
-                f"cannot read {self._name}: its {self._unit} {index} does not fit into memory"
-            ) from error
+            raise self._failure(index, "does not fit into memory") from error
         except Exception as error:  # decoders raise about every class there is
             raise self._damaged(index, reason_of(error)) from error
 
