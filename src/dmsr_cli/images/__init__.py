@@ -16,22 +16,31 @@ from dmsr_cli.images.formats import (
 from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
 from dmsr_cli.images.planes import resize_alpha
 from dmsr_cli.images.reading import MAX_PIXELS, read_image
+from dmsr_cli.images.sequence_writing import ANIMATED_FORMATS, PAGED_FORMATS, write_sequence
+from dmsr_cli.images.sequences import MAX_SEQUENCE_PIXELS, Frame, Sequence, open_sequence
 from dmsr_cli.images.writing import write_image
 
 __all__ = [
+    "ANIMATED_FORMATS",
     "FORMATS",
     "LUMA_WEIGHTS",
     "MAX_PIXELS",
+    "MAX_SEQUENCE_PIXELS",
+    "PAGED_FORMATS",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
     "FloatArray",
     "Format",
+    "Frame",
     "Image",
     "Samples",
+    "Sequence",
     "find_images",
     "format_of_suffix",
     "largest_side",
+    "open_sequence",
     "read_image",
     "resize_alpha",
     "write_image",
+    "write_sequence",
 ]
