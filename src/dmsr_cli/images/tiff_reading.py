@@ -17,10 +17,8 @@ from dmsr_cli.images.raster import Raster
 
 _BITS, _KINDS, _XMP, _PROFILE = 258, 339, 700, 34_675  # tags
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ASSOCIATED, _UNASSOCIATED = _OPACITIES = (
-    1,
-    2,
-)  # extra samples that are opacity, multiplied in or not
+# Extra samples that are opacity: multiplied into the colours, or not.
+_ASSOCIATED, _UNASSOCIATED = _OPACITIES = 1, 2
 # How many channels the colours have that are read here, by tifffile's names.
 _COLOURS = {"MINISBLACK": 1, "MINISWHITE": 1, "RGB": 3, "SEPARATED": 4}
 
