@@ -1,8 +1,10 @@
 """Reading stills: every mode and format, CMYK, orientation."""
 
+import io
 import struct
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
@@ -13,6 +15,10 @@ from dmsr_cli.images import (
     write_image,
 )
 from pictures import SIZES, SRGB, bytes_of, check_contract, error_of, noise, save, smooth
+
+needs_littlecms = pytest.mark.skipif(
+    not features.check("littlecms2"), reason="Pillow is built without littlecms"
+)
 
 # Reading, mode by mode
 
@@ -185,7 +191,7 @@ def test_cmyk_without_a_usable_profile_is_converted_plainly(tmp_path, options):
     assert image.icc_profile is None
 
 
-@pytest.mark.skipif(not features.check("littlecms2"), reason="Pillow is built without littlecms")
+@needs_littlecms
 def test_cmyk_goes_through_its_profile(tmp_path):
     profile = cmyk_profile(blue_yellow=200)
     image = read_image(save_cmyk(tmp_path / "a.jpg", icc_profile=profile))
@@ -197,6 +203,142 @@ def test_cmyk_goes_through_its_profile(tmp_path):
 def test_cmyk_with_a_damaged_profile_is_converted_plainly(tmp_path):
     image = read_image(save_cmyk(tmp_path / "a.jpg", icc_profile=cmyk_profile(200)[:150]))
     assert np.abs(image.pixels - [0, 1, 1]).max() < 0.02
+
+
+def without_adobe_marker(content: bytes) -> bytes:
+    start = content.index(b"\xff\xee\0\x0eAdobe")
+    return content[:start] + content[start + 16 :]
+
+
+def test_cmyk_of_adobe_stores_paper_and_any_other_stores_ink(tmp_path):
+    path = save_cmyk(tmp_path / "a.jpg")
+    adobe = read_image(path).pixels
+    path.write_bytes(without_adobe_marker(path.read_bytes()))
+    plain = read_image(path).pixels
+    assert np.abs(adobe - [0, 1, 1]).max() < 0.02
+    assert np.abs(plain).max() < 0.02  # cyan of no ink is all of the black
+
+
+def test_ycck(tmp_path):
+    inks = np.zeros((16, 16, 4), np.uint8)
+    inks[..., 0] = 255  # cyan
+    stored = {"colorspace": "cmyk", "outcolorspace": "ycck", "level": 100, "subsampling": "444"}
+    (tmp_path / "a.jpg").write_bytes(imagecodecs.jpeg8_encode(255 - inks, **stored))
+    with PIL.Image.open(tmp_path / "a.jpg") as picture:
+        assert picture.info["adobe_transform"] == 2
+    assert np.abs(read_image(tmp_path / "a.jpg").pixels - [0, 1, 1]).max() < 0.03
+
+
+@needs_littlecms
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        (SRGB, "is for RGB pictures"),
+        (b"broken" * 40, "is damaged"),
+        (cmyk_profile(200)[:150], "is"),
+    ],
+)
+def test_cmyk_says_that_its_profile_was_not_used(tmp_path, profile, said):
+    (clause,) = read_image(save_cmyk(tmp_path / "a.jpg", icc_profile=profile)).warnings
+    assert clause.startswith(f"its colour profile {said}")
+    assert clause.endswith("was left out")
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}])
+@pytest.mark.parametrize("grey", [False, True])
+def test_jpeg(tmp_path, options, grey):
+    array = np.rint(smooth(64, 48) * 255).astype(np.uint8)
+    array = array[..., 0] if grey else array
+    image = read_image(save(tmp_path / "a.jpg", array, quality=98, subsampling=0, **options))
+    check_contract(image)
+    assert (image.grey, image.depth, image.format) == (grey, 8, "JPEG")
+    expected = array[..., None] if grey else array
+    assert np.abs(bytes_of(image).astype(int) - expected).max() <= 6
+
+
+# Streams
+
+
+class Pipe(io.RawIOBase):
+    """Gives a few bytes at a time, and cannot be gone back in."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        part = self.content.read(min(len(buffer), 77))
+        buffer[: len(part)] = part
+        return len(part)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".gif", ".bmp"])
+def test_stream(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", noise(13, 7, 3))
+    image = read_image(path)
+    for stream in (Pipe(path.read_bytes()), io.BytesIO(path.read_bytes()), path.open("rb")):
+        with stream:
+            streamed = read_image(stream)
+            assert not stream.closed
+        assert np.array_equal(streamed.pixels, image.pixels)
+        assert streamed.format == image.format
+
+
+# HEIC
+
+
+def save_heic(path: Path, array: np.ndarray, **info) -> Path:
+    """Without loss. The orientation in `exif` goes into the container, too, as on telephones."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    height, width, channels = array.shape
+    mode = {3: "RGB", 4: "RGBA"}[channels] + (";16" if array.dtype == np.uint16 else "")
+    picture = pillow_heif.from_bytes(mode, (width, height), array.tobytes())
+    picture.info.update(info)
+    picture.save(path, quality=-1, chroma=444, matrix_coefficients=0)
+    return path
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heic_whatever_its_name(tmp_path, channels, name):
+    array = noise(40, 30, channels)
+    image = read_image(save_heic(tmp_path / name, array))
+    check_contract(image)
+    assert np.abs(bytes_of(image).astype(int) - array[..., :3]).max() <= 1
+    assert (image.format, image.depth) == ("HEIF", 8)
+    assert (image.alpha is None) == (channels == 3)
+    assert channels == 3 or np.array_equal(np.rint(image.alpha * 255), array[..., 3])
+
+
+def test_heic_of_ten_bit(tmp_path):
+    array = np.random.default_rng(0).integers(0, 1024, (40, 30, 3), dtype=np.uint16)
+    image = read_image(save_heic(tmp_path / "a.heic", array << 6))
+    check_contract(image)
+    assert image.depth == 16
+    assert np.abs(np.rint(image.pixels * 1023) - array).max() <= 1
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_metadata(tmp_path, orientation):
+    upright = np.rint(smooth(32, 48) * 255).astype(np.uint8)
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x011B] = orientation, "Maker", 150.0, 150.0
+    turned = {1: 0, 3: 2, 6: 1, 8: -1}[orientation]
+    stored = np.ascontiguousarray(np.rot90(upright, turned))
+    xmp = b'<x tiff:Orientation="%d"/>' % orientation
+    path = save_heic(tmp_path / "a.heic", stored, exif=exif.tobytes(), icc_profile=SRGB, xmp=xmp)
+    image = read_image(path)
+    assert np.abs(bytes_of(image).astype(int) - upright).max() <= 2
+    assert b"Maker" in image.exif
+    kept = PIL.Image.Exif()
+    kept.load(image.exif)
+    assert 0x0112 not in kept
+    assert image.xmp == b'<x tiff:Orientation="1"/>'
+    assert image.dpi == (150, 150)
+    assert image.icc_profile == SRGB
+    assert image.warnings == ()
 
 
 # Orientation

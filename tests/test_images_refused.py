@@ -1,14 +1,19 @@
 """Pictures that cannot be read or written: one clear line, and nothing left behind."""
 
+import contextlib
+import io
 import os
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 from dmsr_cli.errors import ImageError
 from dmsr_cli.images import (
@@ -21,6 +26,8 @@ from dmsr_cli.images import (
     write_image,
 )
 from pictures import (
+    SRGB,
+    check_contract,
     error_of,
     needs_posix,
     noise,
@@ -146,6 +153,140 @@ def test_the_limit_is_ours_and_not_pillows(tmp_path, monkeypatch, suffix):
     assert PIL.Image.MAX_IMAGE_PIXELS == 20
     monkeypatch.setattr(reading, "MAX_PIXELS", 99)
     assert "more than 99 pixels" in error_of(read_image, path)
+
+
+def test_empty_stream():
+    with pytest.raises(ImageError, match=r"^cannot read standard input: it is empty"):
+        read_image(io.BytesIO())
+
+
+def test_stream_of_something_else():
+    with pytest.raises(ImageError, match=r"^standard input is not a picture that can be read"):
+        read_image(io.BytesIO(b"not pixels" * 50))
+
+
+def test_stream_that_is_cut_short(tmp_path):
+    content = save(tmp_path / "a.png", noise(60, 70, 3)).read_bytes()
+    with pytest.raises(ImageError, match=r"^cannot read standard input: .* cut short"):
+        read_image(io.BytesIO(content[:5000]))
+
+
+def test_stream_without_end(monkeypatch):
+    class Endless:
+        def read(self, size: int) -> bytes:
+            return bytes(size)
+
+    monkeypatch.setattr(reading, "MAX_STREAM_BYTES", 5_000_000)
+    with pytest.raises(ImageError, match=r"^cannot read standard input: it has more than 5000000"):
+        read_image(Endless())
+
+
+def test_stream_that_fails():
+    class Broken:
+        def read(self, size: int) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(ImageError, match=r"^cannot read standard input: Input/output error$"):
+        read_image(Broken())
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_without_its_package(tmp_path, monkeypatch, brand):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand + bytes(100))
+    assert 'pip install "dmsr-cli[heif]"' in error_of(read_image, path)
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.95])
+def test_truncated_heic(tmp_path, part):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "a.heic"
+    pillow_heif.from_pillow(PIL.Image.fromarray(noise(60, 70, 3))).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
+    assert "cut short" in error_of(read_image, path)
+
+
+def test_size_limit_of_heic(tmp_path, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "a.heic"
+    pillow_heif.from_pillow(PIL.Image.fromarray(noise(64, 64, 3))).save(path)
+    monkeypatch.setattr(reading, "MAX_PIXELS", 64 * 64 - 1)
+    assert "more than 4095 pixels" in error_of(read_image, path)
+
+
+# Damage of any kind
+
+
+def mutants(content: bytes, count: int, seed: int) -> list[bytes]:
+    """The file cut off, with bytes changed, or with a piece put out or in."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(count):
+        changed = bytearray(content)
+        place = int(random.integers(len(changed)))
+        if number % 4 == 0:
+            del changed[place:]
+        elif number % 4 == 1:
+            del changed[place : place + int(random.integers(1, 40))]
+        else:
+            # Half of the changes fall on the start, where the headers are.
+            end = len(changed) if number % 4 == 2 else min(len(changed), 400)
+            for spot in random.integers(0, end, int(random.integers(1, 6))):
+                changed[spot] = int(random.integers(256))
+        found.append(bytes(changed))
+    return found
+
+
+def samples(folder: Path) -> list[bytes]:
+    """A small file of each kind that has its own way through the reading."""
+    flat, deep = noise(20, 17, 3), noise(20, 17, 3).astype(np.uint16) * 257
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x8769] = 6, "Maker", {0x9286: b"ASCII\0\0\0comment"}
+    described = {"exif": exif.tobytes(), "icc_profile": SRGB}
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff="6"/>'
+    paths = [
+        save(folder / "a.png", flat, **described),
+        save(folder / "a.jpg", flat, xmp=xmp, **described),
+        save(folder / "a.webp", flat, xmp=xmp, **described),
+        save(folder / "a.tif", flat, icc_profile=SRGB, tiffinfo={700: xmp, 274: 6}),
+        save(folder / "b.tif", flat, compression="tiff_lzw"),
+        *(save(folder / f"a{suffix}", flat) for suffix in (".gif", ".bmp", ".ppm", ".jp2")),
+    ]
+    for name, options in (
+        ("c.tif", {"compression": "lzw", "predictor": True, "rowsperstrip": 7}),
+        ("d.tif", {"compression": "zlib", "tile": (16, 16), "bigtiff": True}),
+        ("e.tif", {"byteorder": ">"}),
+    ):
+        tifffile.imwrite(folder / name, deep, photometric="rgb", **options)
+        paths.append(folder / name)
+    tifffile.imwrite(folder / "f.tif", deep / np.float32(65_535), photometric="rgb")
+    inks = np.concatenate([deep, deep[..., :1]], axis=2)
+    tifffile.imwrite(folder / "g.tif", inks, photometric="separated")
+    made = [
+        imagecodecs.png_encode(deep),
+        imagecodecs.jpeg2k_encode(deep, level=0),
+        b"P6 17 20 65535\n" + deep.tobytes(),
+        b"P3 17 20 1000\n" + b" ".join(b"%d" % (level % 1000) for level in deep.flat),
+    ]
+    paths += [folder / "f.tif", folder / "g.tif"]
+    return [*(path.read_bytes() for path in paths), *made]
+
+
+def test_damage_gives_a_picture_or_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_PIXELS", 1_000_000)
+    path, outcomes = tmp_path / "mutant", {"read": 0, "all": 0}
+    for seed, content in enumerate(samples(tmp_path)):
+        path.write_bytes(content)
+        check_contract(read_image(path))
+        for mutant in mutants(content, 24, seed):
+            path.write_bytes(mutant)
+            with contextlib.suppress(ImageError):
+                check_contract(read_image(path))
+                outcomes["read"] += 1
+            outcomes["all"] += 1
+    assert outcomes["all"] > 400
+    assert 50 < outcomes["read"] < outcomes["all"] - 50
 
 
 # Writing what cannot be written

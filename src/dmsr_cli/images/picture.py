@@ -28,15 +28,18 @@ class Image:
     grey: bool = False
     """The file had a single colour channel; the three of `pixels` are then equal."""
     icc_profile: bytes | None = None
-    """Colour profile of the pixels as the file has it; None means sRGB."""
+    """Colour profile of the pixels as the file has it, for grey or for RGB as they are; None means
+    sRGB."""
     exif: bytes | None = None
-    """EXIF block that starts with its `Exif` header, without the orientation."""
+    """EXIF block that starts with its `Exif` header, without orientation, thumbnail, and what else
+    says how one file holds its pixels."""
     dpi: tuple[float, float] | None = None
-    """Horizontal and vertical resolution for printing, pixels per inch."""
+    """Horizontal and vertical resolution for printing, pixels per inch, from the container or from
+    EXIF."""
     format: str = ""
     """Format of the file it came from, in Pillow's words: PNG, JPEG, WEBP, ..."""
     xmp: bytes | None = None
-    """XMP packet, as the file has it."""
+    """XMP packet as the file has it, but for the orientation, which is 1 wherever it stands."""
     depth: int = 8
     """Bits per channel that the file is worth: 8 or 16, from its header. What is written has 16
     where the format can and this says so."""

@@ -3,46 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import io
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import numpy as np
 import PIL.Image
-from PIL import ImageOps
 
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import display_name, reason_of
-from dmsr_cli.images.colour import to_srgb
+from dmsr_cli.images.colour import cmyk_to_srgb, lab_to_srgb, usable_profile
+from dmsr_cli.images.deep_reading import deep_decoder
 from dmsr_cli.images.formats import FORMATS
-from dmsr_cli.images.picture import FloatArray, Image
+from dmsr_cli.images.heif_reading import HeifPicture, is_heif
+from dmsr_cli.images.metadata import Metadata, metadata_of_picture
+from dmsr_cli.images.picture import Image
+from dmsr_cli.images.raster import Raster, planes_of, raster_of
+from dmsr_cli.images.tiff_reading import TiffPage, is_deep_tiff, is_tiff
 
 MAX_PIXELS = 500_000_000
 """Largest picture that is read, in pixels; more is taken for a decompression bomb."""
 
-_EXIF_HEADER = b"Exif\x00\x00"
+MAX_STREAM_BYTES = 2**32
+"""Most that is read from a stream, which has no size that could be looked at first."""
+
+_STREAM_CHUNK = 2**20
+_BY_PILLOW = tuple(name for name in FORMATS if name != "HEIF")
 _settings_lock = threading.Lock()  # Pillow's limit and Python's warnings are process-wide
 
 
-def read_image(path: str | Path) -> Image:
+def read_image(source: str | Path | BinaryIO) -> Image:
     """Read one picture, the first frame of an animation, turned upright as its EXIF says.
 
-    Palettes become RGB; CMYK becomes sRGB through its profile, or plainly where that fails;
-    grey is replicated to three channels. 16-bit and float grey keep their precision.
+    `source` is a file, or a binary stream, which is read to its end and called standard input.
+    Palettes become RGB; CMYK becomes sRGB through its profile, or plainly where there is none;
+    grey is replicated to three channels. More than 8 bit per channel keep their precision.
+    Metadata that are damaged are left out, and the picture's `warnings` say so.
 
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, cut short, not a picture, or
             has more than MAX_PIXELS pixels.
     """
-    path = Path(path)
-    name = display_name(path)
-    try:
-        _check_source(path)
+    if not isinstance(source, (str, Path)):
+        with _named("standard input"):
+            return _decode(_whole_stream(source))
+    path = Path(source)
+    with _named(display_name(path)):
+        _check_file(path)
         with path.open("rb") as file:
             return _decode(file)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Whatever goes wrong becomes one line that has the name in it."""
+    try:
+        yield
     except ImageError as error:
         raise ImageError(f"cannot read {name}: {error}") from error
     except FileNotFoundError as error:
@@ -65,7 +85,7 @@ def read_image(path: str | Path) -> Image:
         ) from error
 
 
-def _check_source(path: Path) -> None:
+def _check_file(path: Path) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("it is a folder, not a picture")
@@ -73,6 +93,19 @@ def _check_source(path: Path) -> None:
         raise ImageError("it is not a regular file")
     if status.st_size == 0:
         raise ImageError("the file is empty")
+
+
+def _whole_stream(stream: BinaryIO) -> BinaryIO:
+    """All that comes: a pipe cannot be gone back in, and decoders go back."""
+    parts, size = [], 0
+    while part := stream.read(_STREAM_CHUNK):
+        parts.append(part)
+        size += len(part)
+        if size > MAX_STREAM_BYTES:
+            raise ImageError(f"it has more than {MAX_STREAM_BYTES} bytes; name a file instead")
+    if not parts:
+        raise ImageError("it is empty; a picture must be sent to it")
+    return io.BytesIO(b"".join(parts))
 
 
 @contextlib.contextmanager
@@ -90,89 +123,116 @@ def _pillow_settings() -> Iterator[None]:
 
 
 def _decode(file: BinaryIO) -> Image:
-    with _pillow_settings():
-        # Naming the formats keeps Pillow from trying others, some of which start other programs.
-        picture = PIL.Image.open(file, formats=tuple(FORMATS))
+    try:
+        with _pillow_settings():
+            # Naming the formats keeps Pillow from trying others; some of those start programs.
+            picture = PIL.Image.open(file, formats=_BY_PILLOW)
+    except PIL.UnidentifiedImageError:
+        return _decode_without_pillow(file)
     with picture:
+        if is_deep_tiff(picture):
+            return page_of(file)
+        deep, clauses = deep_decoder(picture, file), _tiff_clauses(picture)
         # Some decoders check the size once more. Others run side by side, without the lock.
         large = picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
         with _pillow_settings() if large else contextlib.nullcontext():
-            picture.load()  # all of it: a file that is cut short fails here
-        return image_of(picture)
+            # All of it: a file that is cut short fails here. Pillow takes many seconds for a deep
+            # PNM, which has nothing that the deep decoder would not see.
+            if not (deep and picture.format == "PPM"):
+                picture.load()
+        if deep is None:
+            return _with_warnings(image_of(picture), clauses)
+        with _pillow_settings():
+            found = metadata_of_picture(picture)
+        name = _format_name(picture)
+    del picture  # its pixels of 8 bit have shown that the file is whole, and make room
+    return _assembled(deep(), found, found.icc_profile, None, name, depth=16)
+
+
+def _tiff_clauses(picture: PIL.Image.Image) -> tuple[str, ...]:
+    """What is wrong with the tags of a TIFF, which Pillow reads on loading and only once."""
+    if picture.format != "TIFF":
+        return ()
+    with _pillow_settings():
+        return metadata_of_picture(picture).warnings
+
+
+def _with_warnings(image: Image, clauses: tuple[str, ...]) -> Image:
+    return dataclasses.replace(image, warnings=tuple(dict.fromkeys((*clauses, *image.warnings))))
 
 
 def image_of(picture: PIL.Image.Image) -> Image:
     """A decoded picture of Pillow as one of ours. It may be changed."""
-    file_format = "JPEG" if picture.format == "MPO" else picture.format or ""
-    _turn_upright(picture)
-    info = picture.info
-    icc_profile = info.get("icc_profile") or None
+    with _pillow_settings():
+        found = metadata_of_picture(picture)
+    name, profile, clause = _format_name(picture), found.icc_profile, None
     if picture.mode == "CMYK":
-        picture, icc_profile = _cmyk_to_rgb(picture, icc_profile), None
-    pixels, alpha, grey = _planes(picture)
+        if name == "JPEG" and "adobe" not in picture.info:
+            # Pillow takes all for Adobe's, who store paper; without its marker it is ink.
+            picture = PIL.Image.eval(picture, lambda ink: 255 - ink)
+        picture, clause = cmyk_to_srgb(picture, profile)
+        profile = None
+    elif picture.mode == "LAB":
+        picture, profile = lab_to_srgb(picture), None
+    depth = 16 if picture.mode[0] in "IF" else 8
+    return _assembled(raster_of(picture), found, profile, clause, name, depth)
+
+
+def page_of(file: BinaryIO, number: int = 0) -> Image:
+    """A page of an open TIFF of any bit depth, counted from 0."""
+    page = TiffPage(file, number)
+    _check_size(page.width, page.height)
+    with _pillow_settings():
+        found = page.metadata()
+    raster, clause = page.raster(found.icc_profile)
+    profile = None if page.has_inks else found.icc_profile
+    return _assembled(raster, found, profile, clause, "TIFF", 16 if page.bits > 8 else 8)
+
+
+def _decode_without_pillow(file: BinaryIO) -> Image:
+    """A picture that Pillow does not know, by its content; fails as Pillow does."""
+    file.seek(0)
+    head = file.read(12)
+    if is_tiff(head):
+        return page_of(file)
+    if not is_heif(head):
+        raise PIL.UnidentifiedImageError
+    picture = HeifPicture(file)
+    _check_size(picture.width, picture.height)
+    with _pillow_settings():
+        found = picture.metadata()
+    depth = 16 if picture.bits > 8 else 8
+    return _assembled(picture.raster(), found, found.icc_profile, None, "HEIF", depth)
+
+
+def _assembled(
+    raster: Raster,
+    found: Metadata,
+    icc_profile: bytes | None,
+    clause: str | None,
+    file_format: str,
+    depth: int,
+) -> Image:
+    profile, fault = usable_profile(icc_profile, grey=raster.grey)
+    pixels, alpha = planes_of(raster, found.orientation)
     return Image(
-        pixels, alpha, grey, icc_profile, _exif_block(info), _resolution(info), file_format
+        pixels,
+        alpha,
+        raster.grey,
+        profile,
+        found.exif,
+        found.dpi,
+        file_format,
+        found.xmp,
+        depth,
+        (*found.warnings, *(clause for clause in (clause, fault) if clause)),
     )
 
 
-def _turn_upright(picture: PIL.Image.Image) -> None:
-    try:
-        with _pillow_settings():
-            ImageOps.exif_transpose(picture, in_place=True)
-    except Exception:  # as many kinds as there are ways to damage EXIF; the pixels are still good
-        picture.info.pop("exif", None)
+def _format_name(picture: PIL.Image.Image) -> str:
+    return "JPEG" if picture.format == "MPO" else picture.format or ""
 
 
-def _exif_block(info: dict[Any, Any]) -> bytes | None:
-    block = info.get("exif")
-    if not isinstance(block, bytes) or not block:
-        return None
-    return block if block.startswith(_EXIF_HEADER) else _EXIF_HEADER + block
-
-
-def _resolution(info: dict[Any, Any]) -> tuple[float, float] | None:
-    """Pixels per inch, unless they are the nonsense that stands for "not known"."""
-    try:
-        horizontal, vertical = (float(value) for value in info["dpi"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    known = 1 < horizontal < 65_536 and 1 < vertical < 65_536
-    return (horizontal, vertical) if known else None
-
-
-def _cmyk_to_rgb(picture: PIL.Image.Image, icc_profile: bytes | None) -> PIL.Image.Image:
-    converted = to_srgb(picture, icc_profile) if icc_profile else None
-    return converted or picture.convert("RGB")
-
-
-def _planes(picture: PIL.Image.Image) -> tuple[FloatArray, FloatArray | None, bool]:
-    """Pixels, alpha and whether the picture is grey."""
-    mode = picture.mode
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        values, alpha = _deep_grey(picture)
-        return np.repeat(values[..., None], 3, axis=2), alpha, True
-    grey = mode in ("1", "L", "LA", "La")
-    transparent = picture.has_transparency_data
-    picture = picture.convert(("L" if grey else "RGB") + ("A" if transparent else ""))
-    values = np.array(picture, dtype=np.float32)
-    values /= 255
-    if values.ndim == 2:
-        values = values[..., None]
-    alpha = np.ascontiguousarray(values[..., -1]) if transparent else None
-    colour = values[..., :1] if grey else values[..., :3]
-    pixels = np.repeat(colour, 3, axis=2) if grey else np.ascontiguousarray(colour)
-    return pixels, alpha, grey
-
-
-def _deep_grey(picture: PIL.Image.Image) -> tuple[FloatArray, FloatArray | None]:
-    """Grey of more than 8 bit. The range follows from the type, never from the brightest pixel."""
-    stored = np.asarray(picture)
-    white = 1 if picture.mode == "F" else 65_535
-    low, high = stored.min(), stored.max()
-    if not (low >= 0 and high <= white):  # also true of NaN
-        raise ImageError(
-            f"its values, {low} to {high}, lie outside 0 to {white}; convert it to 8 or 16 bit"
-        )
-    transparent = picture.info.get("transparency")
-    alpha = (stored != transparent).astype(np.float32) if isinstance(transparent, int) else None
-    return stored.astype(np.float32) / np.float32(white), alpha
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise PIL.Image.DecompressionBombError
