@@ -159,3 +159,84 @@ def test_parameters_of_a_peer(monkeypatch, tmp_path):
         "Interp  Resize_37  1 1 56 111 0=1 1=4.000000e+00 2=4.000000e+00\n"
     )
     assert ncnn_worker.parameters_of(param) == 1728 + 64 + 64
+
+
+def rows_of(table: str) -> list[list[str]]:
+    """The rows of all Markdown tables in a text, without their headings."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in rows if row[0] not in ("input", "scene", "---")]
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    coarse = PIL.Image.fromarray(noise(16, 16, 3))
+    coarse.resize((100, 90), PIL.Image.Resampling.BICUBIC).save(data / "one.png")
+    return data
+
+
+def test_colour(tmp_path, weights, photographs):
+    done = benchmark(
+        *("colour.py", "--model", weights, "--data", photographs, "--scales", 4),
+        *("--flat", 5, "--noise", 0, 15),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {(group, method): rest for group, method, *rest in rows_of(done.stdout)}
+    groups = {group for group, _ in rows}
+    assert {"as they are", "degraded, noise 0", "degraded, noise 15", "grey, noise 0"} <= groups
+    for group in groups:
+        means = [float(rows[group, method][1]) for method in ("bicubic", "dmsr", "network alone")]
+        assert means == sorted(means)
+    # An untrained network drifts by many levels.
+    assert float(rows["as they are", "network alone"][3]) > 10
+    *_, tint = rows["grey, noise 0", "dmsr"]
+    assert tint == "0"
+    *_, tint = rows["grey, noise 0", "network alone"]
+    assert float(tint) > 1
+    blocks = [rows["degraded, noise 0", method][0] for method in ("dmsr", "true picture")]
+    assert blocks == ["3"] * 2  # one for each kernel width
+    assert rows["degraded, noise 0", "true picture"][5] == ""
+
+
+def test_blocks_cover_a_picture(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import colour
+
+    assert colour.starts(64, 32) == [0, 32]
+    assert colour.starts(70, 32) == [0, 32, 38]
+    assert colour.starts(20, 32) == [0]
+    picture = torch.zeros(1, 3, 40, 32)
+    picture[:, 1, :32] = 1
+    assert colour.block_means(picture, 32).tolist() == [0, 1, 0, 0, 0.75, 0]
+
+
+def test_flicker(weights, photographs):
+    done = benchmark(
+        *("flicker.py", "--model", weights, "--data", photographs, "--noise", 0, 15),
+        *("--frames", 3, "--side", 24),
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {(scene, float(level), name): rest for scene, level, name, *rest in rows_of(done.stdout)}
+    assert len(rows) == 2 * 2 * 5
+    assert rows["still", 0, "each frame by itself"][1:] == ["0.000", ""]
+    for (scene, level, name), (_, flicker, ratio) in rows.items():
+        if level or scene == "moving":
+            assert float(flicker) > 0
+            before = float(rows[scene, level, "bicubic"][1])
+            assert float(ratio) == pytest.approx(float(flicker) / before, rel=0.01)
+        assert name != "bicubic" or ratio in ("", "1.000")
+
+
+def test_movement_is_no_flicker(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import flicker
+
+    picture = torch.rand(1, 3, 60, 80, generator=torch.Generator().manual_seed(0))
+    still, moving = (flicker.clip_of(picture, 4, step, 40) for step in (0, 1))
+    assert [frame.shape for frame in still + moving] == [(1, 3, 40, 40)] * 8
+    assert flicker.flicker_of(still, 0, 2) == flicker.flicker_of(moving, 1, 2) == 0
+    assert flicker.flicker_of(moving, 0, 2) > 50
+    brighter = [frame + number * 3 / 255 for number, frame in enumerate(still)]
+    assert flicker.flicker_of(brighter, 0, 2) == pytest.approx(3, rel=1e-4)

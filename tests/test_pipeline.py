@@ -159,7 +159,7 @@ class TestUpscale:
             expected, _ = network(torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0))
         expected = expected[0].permute(1, 2, 0).clamp(0, 1).numpy()
         for tile in (0, "auto", max(size)):
-            restored = upscale(pixels, model, tile=tile)
+            restored = upscale(pixels, model, tile=tile, colours=False)
             assert restored.shape == (size[0] * scale, size[1] * scale, 3)
             assert restored.dtype == np.float32
             np.testing.assert_allclose(restored, expected, atol=1e-5)
@@ -211,8 +211,8 @@ class TestUpscale:
 
     def test_grey_comes_back_grey(self, model):
         grey = np.repeat(picture(9, 11)[..., :1], 3, axis=2)
-        restored = upscale(Image(grey, grey=True), model).pixels
-        tinted = upscale(grey, model)
+        restored = upscale(Image(grey, grey=True), model, colours=False).pixels
+        tinted = upscale(grey, model, colours=False)
         assert not np.array_equal(tinted[..., 0], tinted[..., 2])
         assert np.array_equal(restored[..., 0], restored[..., 2])
         np.testing.assert_allclose(restored[..., 1], tinted @ LUMA_WEIGHTS, atol=1e-6)
@@ -259,10 +259,10 @@ class TestResultType:
     @pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), ("uint16", 65535)])
     def test_integers_are_rounded(self, model, dtype, white, tile):
         pixels = picture() * 2 - 0.5  # the result is clipped at both ends
-        exact = upscale(pixels, model, tile=tile)
+        exact = upscale(pixels, model, tile=tile, colours=False)
         assert exact.min() == 0
         assert exact.max() == 1
-        rounded = upscale(pixels, model, tile=tile, dtype=dtype)
+        rounded = upscale(pixels, model, tile=tile, dtype=dtype, colours=False)
         assert rounded.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(rounded, np.rint(exact * white))
 

@@ -14,6 +14,7 @@ from dmsr_cli.degradation import gaussian_kernel
 from dmsr_cli.device import choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
 from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
+from dmsr_cli.inference.colour import is_neutral, keep_colours
 from dmsr_cli.inference.engine import Note, Task, estimate_maps, restore
 from dmsr_cli.inference.plan import Plan, Request, choose_plan
 from dmsr_cli.model import DMSR
@@ -153,6 +154,7 @@ def upscale(
     *,
     overlap: int | None = None,
     dtype: DTypeLike = np.float32,
+    colours: bool = True,
     on_note: Note = _say_nothing,
 ) -> Picture:
     """Restore a picture at the model's scale.
@@ -170,6 +172,8 @@ def upscale(
             what the network needs to see, less for small tiles.
         dtype: float32 for values in [0, 1], or uint8 or uint16 for rounded ones up to 255 or
             65535, which take less memory.
+        colours: whether the local mean colours and a neutral grey stay those of the picture; if
+            not, the result is what the network gives.
         on_note: called with a line for people when the memory or the precision does not suffice
             and something slower is tried.
 
@@ -186,7 +190,7 @@ def upscale(
     pixels = _checked_pixels(image)
     check_tile(tile, overlap)
     network, (height, width) = model.network, pixels.shape[:2]
-    grey = isinstance(image, Image) and image.grey
+    grey = (isinstance(image, Image) and image.grey) or (colours and is_neutral(pixels))
     canvas = _Canvas(height * model.scale, width * model.scale, dtype, grey)
     request = Request(
         *(height, width, model.device, model.precision, tile, overlap, canvas.pixels.nbytes)
@@ -206,6 +210,8 @@ def upscale(
         *(canvas.paint, on_progress or (lambda done: None)),
     )
     restore(task, plan, plan_on_cpu, on_note)
+    if colours:
+        keep_colours(canvas.pixels, pixels, degradation.noise_map, grey=grey)
     if not isinstance(image, Image):
         return canvas.pixels
     alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale)
