@@ -82,7 +82,7 @@ def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
     suffix = picture.result_suffix(sequence.format)
     guides = None if sequence.is_paged else Guides(options.estimate_every)
     reel = _Reel(picture, len(chosen), suffix, sequence.warnings, guides)
-    frames = reel.of_sequence(sequence.frames(chosen.start, chosen.stop))
+    frames = reel.of_sequence(sequence.frames(start, None if stop is None else chosen.stop))
     # A pipe cannot be written beside and renamed: it gets its bytes when all are there.
     target = io.BytesIO() if job.is_piped_out else job.target
     write_sequence(

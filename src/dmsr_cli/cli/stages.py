@@ -39,7 +39,7 @@ def read(picture: Picture) -> Image | Moving | None:
             return read_image(source)
         with sequence:
             start, stop = picture.batch.options.frames
-            if min(stop or sequence.count, sequence.count) - start != 1:
+            if stop is None or min(stop, sequence.count) - start != 1:
                 return Moving(source, is_clip=False)
             return next(sequence.frames(start, start + 1)).image  # one frame makes a still
 
