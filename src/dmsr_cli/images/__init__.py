@@ -10,12 +10,15 @@ from dmsr_cli.images.formats import (
     READABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Format,
+    format_named,
     format_of_suffix,
     largest_side,
 )
 from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
 from dmsr_cli.images.planes import resize_alpha
+from dmsr_cli.images.provenance import Provenance, read_provenance
 from dmsr_cli.images.reading import MAX_PIXELS, read_image
+from dmsr_cli.images.transparency import bleed_colour
 from dmsr_cli.images.writing import write_image
 
 __all__ = [
@@ -27,11 +30,15 @@ __all__ = [
     "FloatArray",
     "Format",
     "Image",
+    "Provenance",
     "Samples",
+    "bleed_colour",
     "find_images",
+    "format_named",
     "format_of_suffix",
     "largest_side",
     "read_image",
+    "read_provenance",
     "resize_alpha",
     "write_image",
 ]
