@@ -16,7 +16,7 @@ import pytest
 
 from dmsr_cli import __version__, pipeline
 from dmsr_cli.cli.main import INTERRUPTED, main
-from dmsr_cli.images.provenance import read_provenance
+from dmsr_cli.images import read_provenance
 from dmsr_cli.weights import save_weights
 from pictures import needs_posix
 from tiny_weights import tiny_model

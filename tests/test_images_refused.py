@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 import tifffile
 
-from dmsr_cli.errors import ImageError
+from dmsr_cli.errors import ImageError, SettingsError
 from dmsr_cli.images import (
     READABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
@@ -292,11 +292,46 @@ def test_damage_gives_a_picture_or_one_line(tmp_path, monkeypatch):
 # Writing what cannot be written
 
 
-@pytest.mark.parametrize("name", ["a.xyz", "a.gif", "a", "a.png.txt"])
+@pytest.mark.parametrize("name", ["a.xyz", "a.pbm", "a", "a.png.txt"])
 def test_suffix_without_a_format(tmp_path, name):
     message = error_of(write_image, tmp_path / name, smooth())
     assert repr(Path(name).suffix) in message
     assert all(suffix in message for suffix in WRITABLE_SUFFIXES)
+    assert ("black and white only" in message) == (name == "a.pbm")
+
+
+@pytest.mark.parametrize("name", ["xyz", "", "pbm", "png2"])
+def test_format_without_a_name(tmp_path, name):
+    with pytest.raises(SettingsError, match="use one of png, jpg, ") as caught:
+        write_image(smooth(), tmp_path / "a.png", format=name)
+    assert repr(name) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stream_without_a_format():
+    with pytest.raises(SettingsError, match="a stream has no suffix"):
+        write_image(smooth(), io.BytesIO())
+
+
+def test_writing_to_a_stream_that_fails():
+    stream = io.BytesIO()
+    stream.close()
+    with pytest.raises(ImageError, match="cannot write to the stream: "):
+        write_image(smooth(), stream, format="png")
+
+
+def test_nothing_goes_to_a_stream_if_encoding_fails():
+    stream = io.BytesIO()
+    with pytest.raises(ImageError, match="not finite"):
+        write_image(np.full((5, 4, 3), np.nan), stream, format="png")
+    assert stream.getvalue() == b""
+
+
+def test_colour_in_a_grey_format(tmp_path):
+    write_image(smooth()[..., 0], tmp_path / "a.pgm")
+    message = error_of(write_image, tmp_path / "b.pgm", smooth())
+    assert "use .ppm or .png" in message
+    assert not (tmp_path / "b.pgm").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -331,7 +366,10 @@ def test_values_of_another_type_are_refused(tmp_path, dtype):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("suffix", "side"), [(".webp", 16_383), (".jpg", 65_500)])
+@pytest.mark.parametrize(
+    ("suffix", "side"),
+    [(".webp", 16_383), (".jpg", 65_500), (".gif", 65_535), (".avif", 32_768)],
+)
 def test_size_limit_of_the_format(tmp_path, suffix, side):
     path = tmp_path / f"a{suffix}"
     write_image(np.zeros((1, side)), path)
@@ -353,7 +391,7 @@ def test_missing_folder(tmp_path):
         ("PIL.Image.Image.save", OSError("encoder error -2\nwhen writing")),
         ("PIL.Image.Image.save", struct.error("no room")),
         ("os.open", PermissionError(13, "Permission denied")),
-        ("pathlib.Path.write_bytes", OSError(28, "No space left on device")),
+        ("pathlib.Path.open", OSError(28, "No space left on device")),
         ("os.fsync", OSError(5, "Input/output error")),
         ("pathlib.Path.replace", PermissionError(13, "Permission denied")),
     ],

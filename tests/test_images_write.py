@@ -1,5 +1,6 @@
 """Writing stills: what goes in comes out; opacity planes, folders, imports."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+from PIL import ExifTags
 
 from dmsr_cli.errors import SettingsError
 from dmsr_cli.images import (
@@ -20,6 +22,7 @@ from dmsr_cli.images import (
     resize_alpha,
     write_image,
 )
+from dmsr_cli.images.formats import prepare
 from pictures import (
     GREY_PROFILE,
     LOSSLESS,
@@ -31,6 +34,16 @@ from pictures import (
     save,
     smooth,
 )
+
+
+@pytest.fixture
+def metadata_of_all_kinds() -> dict[str, object]:
+    exif = PIL.Image.Exif()
+    exif[305] = "Camera 1.0"
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details.update({0xA002: 5, 0xA003: 7, 0x829A: 0.01})
+    return {"exif": exif.tobytes(), "xmp": b"<x:xmpmeta/>", "dpi": (300, 200)}
+
 
 # Writing
 
@@ -206,11 +219,11 @@ def test_arrays_of_eight_bit(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, ">u2"])
-def test_sixteen_bit_is_rounded_to_eight(tmp_path, dtype):
+def test_sixteen_bit_is_rounded_to_eight_in_a_picture_of_that_depth(tmp_path, dtype):
     array = np.arange(65_536).reshape(256, 256).astype(dtype)
     colour = np.repeat(array[..., None], 3, axis=2)
     expected = np.rint(array / 257).astype(np.uint8)
-    for image in (array, colour, Image(colour, array), Image(colour, array, grey=True)):
+    for image in (Image(colour), Image(colour, array), Image(colour, array, grey=True)):
         write_image(image, tmp_path / "a.png")
         with PIL.Image.open(tmp_path / "a.png") as picture:
             for channel in picture.split():
@@ -238,6 +251,72 @@ def test_resolution_is_carried(tmp_path, suffix):
     assert read_image(tmp_path / f"b{suffix}").dpi in (None, pytest.approx((96, 96), abs=0.1))
 
 
+def test_metadata_can_be_left_out(tmp_path, metadata_of_all_kinds):
+    image = Image(smooth(), icc_profile=SRGB, **metadata_of_all_kinds)
+    for suffix in (".png", ".jpg", ".webp", ".tif"):
+        write_image(image, tmp_path / f"a{suffix}", metadata=False)
+        with PIL.Image.open(tmp_path / f"a{suffix}") as picture:
+            assert picture.info.get("icc_profile") == SRGB
+            assert not {"exif", "xmp", "dpi"} & set(picture.info)
+            assert not set(picture.getexif()) & {305, 34_665}
+
+
+def test_the_size_in_exif_is_that_of_the_result(tmp_path, metadata_of_all_kinds):
+    write_image(Image(smooth(30, 20), **metadata_of_all_kinds), tmp_path / "a.jpg")
+    with PIL.Image.open(tmp_path / "a.jpg") as picture:
+        details = picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    assert (details[0xA002], details[0xA003]) == (20, 30)
+    assert details[0x829A] == 0.01
+
+
+def test_exif_without_a_size_gets_none_and_no_other_byte(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[305] = "Camera 1.0"
+    block = exif.tobytes()
+    write_image(Image(smooth(), exif=block), tmp_path / "a.jpg")
+    assert block in (tmp_path / "a.jpg").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_broken_exif_does_not_spoil_the_picture(tmp_path, suffix):
+    broken = [b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0rubbish" * 9]
+    for block in broken:
+        write_image(Image(smooth(), exif=block), tmp_path / f"a{suffix}")
+        with PIL.Image.open(tmp_path / f"a{suffix}") as picture:
+            assert picture.size == (56, 40)
+            assert not picture.getexif().get_ifd(ExifTags.IFD.Exif)
+
+
+def test_xmp_too_large_for_jpeg_is_left_out(tmp_path):
+    for size, fits in ((65_504, True), (65_505, False)):
+        write_image(Image(smooth(), xmp=b"x" * size), tmp_path / "a.jpg")
+        with PIL.Image.open(tmp_path / "a.jpg") as picture:
+            assert ("xmp" in picture.info) == fits
+
+
+# Targets
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("jpeg", "JPEG"), ("jpg", "JPEG"), ("TIF", "TIFF"), ("png", "PNG"), ("jp2", "JPEG2000")],
+)
+def test_a_format_overrides_the_suffix(tmp_path, name, kind):
+    for target in (tmp_path / "a.bmp", str(tmp_path / "no_suffix")):
+        write_image(smooth(), target, format=name)
+        with PIL.Image.open(target) as picture:
+            assert picture.format == kind
+
+
+def test_a_stream_gets_the_bytes_of_the_file(tmp_path):
+    for name in ("png", "jpg", "tif"):
+        stream = io.BytesIO()
+        write_image(smooth(), stream, format=name)
+        write_image(smooth(), tmp_path / f"a.{name}")
+        assert stream.getvalue() == (tmp_path / f"a.{name}").read_bytes()
+
+
 def test_exif_too_large_for_jpeg_is_left_out(tmp_path):
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\0" + bytes(70_000)
     write_image(Image(smooth(), exif=exif), tmp_path / "a.jpg")
@@ -248,6 +327,7 @@ def test_exif_too_large_for_jpeg_is_left_out(tmp_path):
 def test_every_readable_suffix_is_a_format_that_works(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     mode = {".pgm": "L", ".pbm": "1"}.get(suffix, "RGB")
+    prepare(FORMATS["HEIF"])
     PIL.Image.new(mode, (20, 16), "white").save(path)
     image = read_image(path)
     assert image.pixels.shape == (16, 20, 3)
@@ -297,6 +377,16 @@ def test_resized_alpha_keeps_whole_numbers(dtype):
     expected = resize_alpha(alpha.astype(np.float32) / np.float32(white), 3)
     assert np.array_equal(resized, np.rint(expected * white))
     assert (resize_alpha(np.full((5, 7), white, dtype), 4) == white).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_resized_alpha_takes_the_type_that_is_wanted(dtype):
+    alpha = noise(13, 7) / np.float32(255)
+    resized = resize_alpha(alpha, 4, dtype)
+    assert resized.dtype == dtype
+    white = np.iinfo(dtype).max
+    assert np.array_equal(resized, np.rint(resize_alpha(alpha, 4) * white))
+    assert (resize_alpha(np.ones((5, 7), np.float32), 3, dtype) == white).all()
 
 
 def test_resized_alpha_follows_the_edge():

@@ -13,13 +13,13 @@ from numpy.typing import DTypeLike, NDArray
 from dmsr_cli.degradation import gaussian_kernel
 from dmsr_cli.device import choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
-from dmsr_cli.images import LUMA_WEIGHTS, Image, resize_alpha
+from dmsr_cli.images import LUMA_WEIGHTS, Image, bleed_colour, resize_alpha
 from dmsr_cli.inference.colour import is_neutral, keep_colours
 from dmsr_cli.inference.engine import Note, Task, estimate_maps, restore
 from dmsr_cli.inference.plan import Plan, Request, choose_plan
 from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box
-from dmsr_cli.weights import load_weights, resolve_model
+from dmsr_cli.weights import load_hashed_weights, resolve_model
 
 Pixels = NDArray[np.float32]
 Picture = TypeVar("Picture", Image, Pixels)
@@ -41,6 +41,8 @@ class Model:
     name: str
     device: torch.device
     precision: torch.dtype
+    sha256: str = ""
+    """Of the weight file, in hexadecimal; empty for a network that came from none."""
 
     @property
     def scale(self) -> int:
@@ -117,9 +119,9 @@ def load_model(
     where = choose_device(device)
     dtype = choose_precision(precision, where)
     weights = resolve_model(name or DEFAULT_FAMILY, scale)
-    network = load_weights(weights.path, weights.sha256)
+    network, sha256 = load_hashed_weights(weights.path, weights.sha256)
     network = move(network, where).eval()
-    return Model(network, weights.name, where, dtype)
+    return Model(network, weights.name, where, dtype, sha256)
 
 
 @torch.inference_mode()
@@ -130,7 +132,8 @@ def estimate(image: Image | Pixels, model: Model, *, on_note: Note = _say_nothin
     is that of the whole, and what grows with the picture is the noise map alone.
 
     Args:
-        image: what `read_image` gives, or float (height, width, 3), RGB, nominally in [0, 1].
+        image: what `read_image` gives, or float (height, width, 3), RGB, nominally in [0, 1]. What
+            is transparent is taken to have the colour of its visible surroundings.
         model: from `load_model`.
         on_note: called with a line for people when the memory does not suffice and something
             slower is tried.
@@ -179,7 +182,7 @@ def upscale(
 
     Returns:
         The same kind as `image`, `scale` times as high and wide. An `Image` keeps its
-        transparency, colour profile and greyness.
+        transparency, colour profile and greyness. Its alpha is of `dtype`, too.
 
     Raises:
         ImageError: the array has another shape, or values that are not finite.
@@ -214,7 +217,7 @@ def upscale(
         keep_colours(canvas.pixels, pixels, degradation.noise_map, grey=grey)
     if not isinstance(image, Image):
         return canvas.pixels
-    alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale)
+    alpha = None if image.alpha is None else resize_alpha(image.alpha, model.scale, dtype)
     return replace(image, pixels=canvas.pixels, alpha=alpha)
 
 
@@ -269,6 +272,8 @@ def _checked_pixels(image: Image | Pixels) -> Pixels:
     pixels = pixels.astype(np.float32, copy=False)
     if not np.isfinite(pixels).all():
         raise ImageError("the picture has values that are not finite")
+    if isinstance(image, Image) and image.alpha is not None:
+        return bleed_colour(pixels, image.alpha)  # what cannot be seen must not count
     return pixels
 
 

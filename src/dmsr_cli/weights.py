@@ -203,13 +203,18 @@ def load_weights(path: Path, sha256: str | None = None) -> DMSR:
         WeightsError: as `read_config`, or the hash, a name, a shape or a type differs from what
             the network has, or a value is not finite.
     """
+    return load_hashed_weights(path, sha256)[0]
+
+
+def load_hashed_weights(path: Path, sha256: str | None = None) -> tuple[DMSR, str]:
+    """As `load_weights`, and the SHA-256 of the file that was loaded."""
     with _opened(path) as file:
         _config(path, _read_header(file, path))  # nothing else is read as a whole
         file.seek(0)
         content = file.read()
     # From here on the file may change: what was hashed is what is used.
+    found = hashlib.sha256(content).hexdigest()
     if sha256 is not None:
-        found = hashlib.sha256(content).hexdigest()
         _verify(found, sha256, display_name(path), "delete the file and fetch it again")
     header = _read_header(io.BytesIO(content), path)
     config = _config(path, header)
@@ -231,7 +236,7 @@ def load_weights(path: Path, sha256: str | None = None) -> DMSR:
             )
         tensors[name] = tensor.to(torch.float32)
     model.load_state_dict(tensors, assign=True)
-    return model.eval()
+    return model.eval(), found
 
 
 def save_weights(

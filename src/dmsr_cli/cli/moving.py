@@ -16,8 +16,7 @@ from dmsr_cli.errors import ImageError
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.pictures import Picture
-    from dmsr_cli.images import Frame, Image, Sequence
-    from dmsr_cli.images.provenance import Provenance
+    from dmsr_cli.images import Frame, Image, Provenance, Sequence
     from dmsr_cli.video import VideoFrame, VideoReader
 
 
@@ -83,21 +82,35 @@ def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
     guides = None if sequence.is_paged else Guides(options.estimate_every)
     reel = _Reel(picture, len(chosen), suffix, sequence.warnings, guides)
     frames = reel.of_sequence(sequence.frames(start, None if stop is None else chosen.stop))
+    first = next(frames)  # the note is about it
     # A pipe cannot be written beside and renamed: it gets its bytes when all are there.
     target = io.BytesIO() if job.is_piped_out else job.target
     write_sequence(
-        frames,
+        itertools.chain([first], frames),
         target,
         count=len(chosen),
-        format=suffix[1:],
+        format=_format_name(suffix),
         loop=sequence.loop,
         quality=options.quality,
-        comment=None if options.strip else sequence.comment,
-        metadata=not options.strip,
+        comment=_comment(sequence, reel.provenance(), options.strip),
     )
     if isinstance(target, io.BytesIO):
         sys.stdout.buffer.write(target.getbuffer())
     return reel.summary()
+
+
+def _format_name(suffix: str) -> str | None:
+    from dmsr_cli.images import format_of_suffix
+
+    known = format_of_suffix(suffix)
+    return known and known.name
+
+
+def _comment(sequence: Sequence, note: Provenance | None, strip: bool) -> bytes | None:
+    """What a GIF, which has no other place, says: the note, or the comment that it had."""
+    if note is not None:
+        return note.note().encode("ascii")
+    return None if strip else sequence.comment
 
 
 def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
@@ -144,6 +157,7 @@ class _Reel:
         self._count = count
         self._suffix = suffix
         self._guides = guides
+        self._strip = picture.batch.options.strip
         self._first: Restored | None = None
         self._done = 0
         self._told: set[str] = set()
@@ -151,13 +165,15 @@ class _Reel:
 
     def of_sequence(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Each frame at its new size, when it is asked for; the first has the provenance note."""
-        from dmsr_cli.images.provenance import with_provenance
+        from dmsr_cli.images import format_of_suffix, prepared_image
 
+        file_format = format_of_suffix(self._suffix)
         for frame in frames:
             self._warn(frame.image.warnings)
             image = self._restored(frame.image)
-            note = self.provenance() if self._done == 1 else None
-            yield replace(frame, image=image if note is None else with_provenance(image, note))
+            if self._done == 1 and file_format is not None:
+                image = prepared_image(image, file_format, not self._strip, self.provenance())
+            yield replace(frame, image=image)
 
     def of_clip(self, frames: Iterable[VideoFrame], clip: VideoReader) -> Iterator[VideoFrame]:
         """The same for a clip."""

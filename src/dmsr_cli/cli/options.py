@@ -94,9 +94,10 @@ class FormatType(click.ParamType[str]):
         from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES
 
         suffix = "." + str(value).lower().removeprefix(".")
-        if suffix not in WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES:
-            known = " ".join(sorted(known[1:] for known in WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES))
-            self.fail(f"{value!r} is not one of {known}", param, ctx)
+        known = WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES
+        if suffix not in known:
+            names = " ".join(sorted(name[1:] for name in known))
+            self.fail(f"{value!r} is not one of {names}", param, ctx)
         return suffix
 
 

@@ -52,7 +52,7 @@ class Share:
         if not self.job.is_piped_out:
             return self.job.target.suffix
         known = FORMATS.get(source_format)
-        own = known.suffixes[0] if known is not None and known.is_written else FALLBACK_SUFFIX
+        own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
         return self.batch.options.suffix or own
 
 
@@ -113,7 +113,7 @@ class Picture:
         if not self.job.is_piped_out:
             return self.job.target.suffix
         known = FORMATS.get(source_format)
-        own = known.suffixes[0] if known is not None and known.is_written else FALLBACK_SUFFIX
+        own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
         return self.batch.options.suffix or own
 
     def warn(self, text: str) -> None:

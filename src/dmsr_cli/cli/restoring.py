@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.images import Image
-    from dmsr_cli.images.provenance import Provenance
+    from dmsr_cli.images import Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
 
@@ -165,7 +165,7 @@ def provenance_of(
 ) -> Provenance | None:
     """The note that goes into the result's metadata; None if it is not wanted."""
     from dmsr_cli import __version__
-    from dmsr_cli.images.provenance import Provenance
+    from dmsr_cli.images import Provenance
 
     if options.strip or not options.provenance:
         return None

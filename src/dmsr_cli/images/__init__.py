@@ -10,15 +10,18 @@ from dmsr_cli.images.formats import (
     READABLE_SUFFIXES,
     WRITABLE_SUFFIXES,
     Format,
+    format_named,
     format_of_suffix,
     largest_side,
 )
 from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
 from dmsr_cli.images.planes import resize_alpha
+from dmsr_cli.images.provenance import Provenance, read_provenance
 from dmsr_cli.images.reading import MAX_PIXELS, read_image
 from dmsr_cli.images.sequence_writing import ANIMATED_FORMATS, PAGED_FORMATS, write_sequence
 from dmsr_cli.images.sequences import MAX_SEQUENCE_PIXELS, Frame, Sequence, open_sequence
-from dmsr_cli.images.writing import write_image
+from dmsr_cli.images.transparency import bleed_colour
+from dmsr_cli.images.writing import prepared_image, write_image
 
 __all__ = [
     "ANIMATED_FORMATS",
@@ -33,13 +36,18 @@ __all__ = [
     "Format",
     "Frame",
     "Image",
+    "Provenance",
     "Samples",
     "Sequence",
+    "bleed_colour",
     "find_images",
+    "format_named",
     "format_of_suffix",
     "largest_side",
     "open_sequence",
+    "prepared_image",
     "read_image",
+    "read_provenance",
     "resize_alpha",
     "write_image",
     "write_sequence",

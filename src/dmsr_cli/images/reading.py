@@ -109,7 +109,7 @@ def _whole_stream(stream: BinaryIO) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _pillow_settings() -> Iterator[None]:
+def pillow_settings() -> Iterator[None]:
     """Our MAX_PIXELS, as an error; no warnings about odd metadata; one thread at a time."""
     with _settings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -124,7 +124,7 @@ def _pillow_settings() -> Iterator[None]:
 
 def _decode(file: BinaryIO) -> Image:
     try:
-        with _pillow_settings():
+        with pillow_settings():
             # Naming the formats keeps Pillow from trying others; some of those start programs.
             picture = PIL.Image.open(file, formats=_BY_PILLOW)
     except PIL.UnidentifiedImageError:
@@ -135,14 +135,14 @@ def _decode(file: BinaryIO) -> Image:
         deep, clauses = deep_decoder(picture, file), _tiff_clauses(picture)
         # Some decoders check the size once more. Others run side by side, without the lock.
         large = picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-        with _pillow_settings() if large else contextlib.nullcontext():
+        with pillow_settings() if large else contextlib.nullcontext():
             # All of it: a file that is cut short fails here. Pillow takes many seconds for a deep
             # PNM, which has nothing that the deep decoder would not see.
             if not (deep and picture.format == "PPM"):
                 picture.load()
         if deep is None:
             return _with_warnings(image_of(picture), clauses)
-        with _pillow_settings():
+        with pillow_settings():
             found = metadata_of_picture(picture)
         name = _format_name(picture)
     del picture  # its pixels of 8 bit have shown that the file is whole, and make room
@@ -153,7 +153,7 @@ def _tiff_clauses(picture: PIL.Image.Image) -> tuple[str, ...]:
     """What is wrong with the tags of a TIFF, which Pillow reads on loading and only once."""
     if picture.format != "TIFF":
         return ()
-    with _pillow_settings():
+    with pillow_settings():
         return metadata_of_picture(picture).warnings
 
 
@@ -163,7 +163,7 @@ def _with_warnings(image: Image, clauses: tuple[str, ...]) -> Image:
 
 def image_of(picture: PIL.Image.Image) -> Image:
     """A decoded picture of Pillow as one of ours. It may be changed."""
-    with _pillow_settings():
+    with pillow_settings():
         found = metadata_of_picture(picture)
     name, profile, clause = _format_name(picture), found.icc_profile, None
     if picture.mode == "CMYK":
@@ -182,7 +182,7 @@ def page_of(file: BinaryIO, number: int = 0) -> Image:
     """A page of an open TIFF of any bit depth, counted from 0."""
     page = TiffPage(file, number)
     _check_size(page.width, page.height)
-    with _pillow_settings():
+    with pillow_settings():
         found = page.metadata()
     raster, clause = page.raster(found.icc_profile)
     profile = None if page.has_inks else found.icc_profile
@@ -199,7 +199,7 @@ def _decode_without_pillow(file: BinaryIO) -> Image:
         raise PIL.UnidentifiedImageError
     picture = HeifPicture(file)
     _check_size(picture.width, picture.height)
-    with _pillow_settings():
+    with pillow_settings():
         found = picture.metadata()
     depth = 16 if picture.bits > 8 else 8
     return _assembled(picture.raster(), found, found.icc_profile, None, "HEIF", depth)

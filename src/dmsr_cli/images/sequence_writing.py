@@ -19,7 +19,7 @@ from dmsr_cli.images.formats import FORMATS, format_of_suffix
 from dmsr_cli.images.gif_writing import GifWriter
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.sequences import Frame
-from dmsr_cli.images.writing import _encode, save_options, stored_picture
+from dmsr_cli.images.writing import encoded, save_options, stored_picture
 
 ANIMATED_FORMATS = tuple(name for name in ("GIF", "PNG", "WEBP", "AVIF") if name in FORMATS)
 """Formats that `write_sequence` writes frames with durations in."""
@@ -194,7 +194,8 @@ def _write_pages(frames: Iterator[Frame], file: IO[bytes], settings: _Settings) 
         for index, frame in enumerate(frames):
             # EXIF has places in it that Pillow does not move along with a later page.
             image = replace(frame.image, exif=None) if index else frame.image
-            pages.write(_encode(image, FORMATS["TIFF"], settings.quality))
+            for part in encoded(image, FORMATS["TIFF"], settings.quality):
+                pages.write(part)
             pages.newFrame()
 
 

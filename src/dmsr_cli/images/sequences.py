@@ -16,8 +16,9 @@ from dmsr_cli.files import display_name, reason_of
 from dmsr_cli.images.composing import GifPieces, canvas_mode, compose, png_pieces
 from dmsr_cli.images.formats import FORMATS
 from dmsr_cli.images.picture import Image
-from dmsr_cli.images.reading import MAX_PIXELS, _pillow_settings, image_of
-from dmsr_cli.images.tiff_pages import is_tiff, page_numbers, read_page
+from dmsr_cli.images.reading import MAX_PIXELS, pillow_settings, image_of
+from dmsr_cli.images.tiff_pages import page_numbers, read_page
+from dmsr_cli.images.tiff_reading import is_tiff
 
 MAX_SEQUENCE_PIXELS = 20_000_000_000
 """Pixels that all frames together may have: two thousand seconds of 640 x 480 at 30 a second."""
@@ -175,7 +176,7 @@ class Sequence:
         self._file.seek(self._start)
         is_gif = self._file.read(4) == b"GIF8"
         self._file.seek(self._start)
-        with _pillow_settings():
+        with pillow_settings():
             if is_gif:
                 gif = GifPieces(self._file)
                 if gif.width * gif.height > MAX_PIXELS:
@@ -193,7 +194,7 @@ class Sequence:
         large = picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
         shown = self._shown(picture, stop)
         for index in range(stop):
-            with _pillow_settings() if large else contextlib.nullcontext():
+            with pillow_settings() if large else contextlib.nullcontext():
                 canvas, duration = next(shown)
             if index >= start:
                 yield Frame(_as_image(canvas, picture), duration)
