@@ -15,7 +15,6 @@ their means, and the true picture is not within a level of them either.
 from __future__ import annotations
 
 import argparse
-import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -59,6 +58,7 @@ class Sample:
     lr: Tensor
     """(1, 3, h, w)."""
     hr: Tensor | None
+    """The true picture (1, 3, h * scale, w * scale), if there is one."""
     noisy: bool
 
 
@@ -90,7 +90,7 @@ def main() -> None:
         print(f"{model.name}: drift of block means in levels\n")
         found: dict[tuple[str, str], Found] = defaultdict(Found)
         for sample in [
-            *flat_samples(options.noise, options.flat),
+            *flat_samples(scale, options.noise, options.flat),
             *natural_samples(pictures, scale, options.noise),
         ]:
             for method, result in results(sample, model):
@@ -109,7 +109,7 @@ def read(path: Path) -> Tensor:
     return torch.from_numpy(read_image(path).pixels).permute(2, 0, 1).unsqueeze(0)
 
 
-def flat_samples(noise_levels: list[float], count: int | None) -> Iterator[Sample]:
+def flat_samples(scale: int, noise_levels: list[float], count: int | None) -> Iterator[Sample]:
     """One colour all over, and ramps from one to another."""
     random = np.random.default_rng(0)
     greys = [(grey, grey, grey) for grey in GREYS]
@@ -122,9 +122,10 @@ def flat_samples(noise_levels: list[float], count: int | None) -> Iterator[Sampl
         share = torch.linspace(0, 1, FLAT_SIDE).expand(1, 3, FLAT_SIDE, FLAT_SIDE)
         first, last = (torch.tensor(colour).view(1, 3, 1, 1) / 255 for colour in (start, end))
         clean = first + share * (last - first)
+        hr = clean.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
         for level in noise_levels if name == "flat" else [0.0]:
             noise = torch.randn(clean.shape, generator=generator) * (level / 255)
-            yield Sample(f"{name}, noise {level:g}", to_8bit(clean + noise), None, level > 0)
+            yield Sample(f"{name}, noise {level:g}", to_8bit(clean + noise), hr, level > 0)
 
 
 def natural_samples(
@@ -159,7 +160,7 @@ def measure(found: Found, sample: Sample, result: Tensor, scale: int) -> None:
     clipped = block_means(((sample.lr <= 0) | (sample.lr >= 1)).float(), BLOCK)
     found.drifts.append((after - before) * 255)
     found.clipped.append((clipped > CLIPPED_SHARE) & sample.noisy)
-    if sample.hr is not None:
+    if sample.hr is not None and sample.group.startswith("degraded"):
         found.psnrs.append(psnr(result, sample.hr, scale))
     if sample.group.startswith("grey"):
         found.tints.append(float((result.amax(dim=1) - result.amin(dim=1)).max()) * 255)
@@ -187,7 +188,7 @@ def print_table(found: dict[tuple[str, str], Found]) -> None:
     for (group, method), measured in found.items():
         drifts = np.abs(np.concatenate(measured.drifts))
         clipped = np.concatenate(measured.clipped)
-        likeness = mean_text(measured.psnrs, ".3f") if method != "true picture" else ""
+        likeness = mean_text(measured.psnrs) if method != "true picture" else ""
         tint = f"{max(measured.tints):.0f}" if measured.tints else ""
         for name, of_name in ((group, drifts[~clipped]), (f"{group}, clipped", drifts[clipped])):
             if of_name.size:
@@ -199,9 +200,8 @@ def print_table(found: dict[tuple[str, str], Found]) -> None:
                 )
 
 
-def mean_text(values: list[float], style: str) -> str:
-    finite = [value for value in values if math.isfinite(value)]
-    return format(sum(finite) / len(finite), style) if finite else ""
+def mean_text(values: list[float]) -> str:
+    return f"{sum(values) / len(values):.3f}" if values else ""
 
 
 if __name__ == "__main__":
