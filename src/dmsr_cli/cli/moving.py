@@ -60,6 +60,8 @@ def restore_moving(picture: Picture, moving: Moving) -> Restored:
     if moving.is_clip:
         with open_video(job.source) as clip:
             return _restore_clip(picture, clip)
+    if not isinstance(moving.source, Path):
+        moving.source.seek(0)  # it was looked into before
     sequence = open_sequence(moving.source)
     if sequence is None:
         raise ImageError(f"{job.source_name} has changed while it was read; try again")
@@ -103,7 +105,7 @@ def _format_name(suffix: str) -> str | None:
     from dmsr_cli.images import format_of_suffix
 
     known = format_of_suffix(suffix)
-    return known and known.name
+    return None if known is None else known.name
 
 
 def _comment(sequence: Sequence, note: Provenance | None, strip: bool) -> bytes | None:
@@ -134,7 +136,7 @@ def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
         itertools.chain([first], results),
         job.target,
         quality=options.quality,
-        note=note and note.note(),
+        note=None if note is None else note.note(),
         strip=options.strip,
     )
     for warning in warnings:

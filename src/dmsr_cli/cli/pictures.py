@@ -44,17 +44,6 @@ class Share:
         """Say that something slower is tried with this picture."""
         self.report.say(f"{self.name}: {text}")
 
-    def result_suffix(self, source_format: str) -> str:
-        """What says in which format the result is; that of the input where nothing is said."""
-        from dmsr_cli.cli.jobs import FALLBACK_SUFFIX
-        from dmsr_cli.images import FORMATS
-
-        if not self.job.is_piped_out:
-            return self.job.target.suffix
-        known = FORMATS.get(source_format)
-        own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
-        return self.batch.options.suffix or own
-
 
 def of_pass(
     share: Callable[[float], None], number: int, models: list[Model]

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.images import Image
-    from dmsr_cli.images import Provenance
+    from dmsr_cli.images import Image, Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
 

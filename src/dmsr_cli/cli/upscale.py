@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -167,5 +168,5 @@ def _check_standard_output(options: UpscaleOptions, as_json: bool) -> None:
         raise click.UsageError("--json and a result on standard output exclude each other")
     if options.compare or options.save_degradation:
         raise click.UsageError("--compare and --save-degradation need a result in a file: use -o")
-    if click.get_binary_stream("stdout").isatty():
+    if sys.stdout.isatty():
         raise click.UsageError("a picture is no text for a terminal: use -o FILE, or > FILE")

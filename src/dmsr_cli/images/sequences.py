@@ -16,7 +16,7 @@ from dmsr_cli.files import display_name, reason_of
 from dmsr_cli.images.composing import GifPieces, canvas_mode, compose, png_pieces
 from dmsr_cli.images.formats import FORMATS
 from dmsr_cli.images.picture import Image
-from dmsr_cli.images.reading import MAX_PIXELS, pillow_settings, image_of
+from dmsr_cli.images.reading import MAX_PIXELS, image_of, pillow_settings
 from dmsr_cli.images.tiff_pages import page_numbers, read_page
 from dmsr_cli.images.tiff_reading import is_tiff
 

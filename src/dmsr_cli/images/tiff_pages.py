@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 import PIL.Image
-from PIL import TiffImagePlugin
 
-from dmsr_cli.errors import ImageError
 from dmsr_cli.files import reason_of
-from dmsr_cli.images.picture import Image, Samples
-from dmsr_cli.images.planes import as_float
+from dmsr_cli.images.picture import Image
 from dmsr_cli.images.reading import image_of, page_of, pillow_settings
 from dmsr_cli.images.tiff_reading import is_deep_tiff
 
