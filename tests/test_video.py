@@ -377,8 +377,9 @@ def test_a_name_like_a_protocol_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "a.mp4").rename(tmp_path / "http:b.mp4")
     assert len(read_all(Path("http:b.mp4"))) == COUNT
-    upscale(Path("http:b.mp4"), Path("c:d.mp4"))
-    assert len(decode(tmp_path / "c:d.mp4")) == COUNT
+    (tmp_path / "c:d").mkdir()
+    upscale(Path("http:b.mp4"), Path("c:d", "e.mp4"))
+    assert len(decode(tmp_path / "c:d" / "e.mp4")) == COUNT
 
 
 @pytest.mark.parametrize(("start", "stop"), [(10, None), (12, 14), (3, 3), (5, 2), (-1, None)])
@@ -443,22 +444,35 @@ def test_damage_in_the_midst_is_an_error(tmp_path, codec):
 
 
 def test_a_recording_may_start_amidst_a_group_of_pictures(tmp_path):
-    path = tmp_path / "a.ts"
-    whole = make_clip(tmp_path / "whole.ts", [scene(i % 10) for i in range(20)], gop_size=10)
-    with av.open(str(whole)) as source, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in list(source.demux(video=0))[4:]:
-            if packet.size:
-                packet.stream = stream
-                target.mux(packet)
-    assert 10 <= len(read_all(path)) < 20
+    path = make_clip(tmp_path / "a.ts", [scene(i % 10) for i in range(60)], gop_size=20)
+    content = path.read_bytes()
+    path.write_bytes(content[len(content) // 188 // 6 * 188 :])  # in whole packets of the format
+    frames = read_all(path)
+    assert 30 <= len(frames) < 60
+    brightness = [float(frame.pixels.mean()) for frame in frames[-20:]]
+    assert np.ptp(brightness) > 0.1  # of different pictures
 
 
-def test_a_clip_that_starts_late_is_not_cut_short(tmp_path):
+def test_leading_packets_that_cannot_be_decoded_are_skipped(tmp_path):
+    pictures = [scene(i % 10) for i in range(20)]
+    whole = make_clip(tmp_path / "whole.webm", pictures, codec="libvpx-vp9", gop_size=10)
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "a.webm"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0], opaque=True)
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        assert [packet.is_keyframe for packet in packets].count(True) == 2
+        for packet in packets[4:]:
+            packet.stream = stream
+            target.mux(packet)
+    assert len(read_all(tmp_path / "a.webm")) == 10
+
+
+def test_a_clip_that_starts_late_is_whole_and_starts_at_once(tmp_path):
     times = [40_000 + 512 * index for index in range(COUNT)]
     for name in ("a.mp4", "a.mkv", "a.ts"):
         path = make_clip(tmp_path / name, times=times)
         assert len(read_all(path)) == COUNT
+        upscale(path, tmp_path / "b.mkv")
+        assert decode(tmp_path / "b.mkv")[0].time == 0
 
 
 def test_a_missing_library_is_one_line(tmp_path, monkeypatch):

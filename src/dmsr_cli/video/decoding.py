@@ -99,7 +99,8 @@ def decoded(container: InputContainer, stream: VideoStream) -> Generator[Picture
     """
     from av import FFmpegError
 
-    stream.thread_type = "AUTO"
+    # Threads that decode several pictures at once pass on some of them before they know of damage.
+    stream.thread_type = "SLICE"
     started, end = False, first_time(container)
     for packet in container.demux():
         if packet.pts is not None:
