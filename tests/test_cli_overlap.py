@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 
 from dmsr_cli import images, pipeline
-from dmsr_cli.cli import upscale as upscale_module
+from dmsr_cli.cli import pictures as pictures_module
 from dmsr_cli.cli.main import INTERRUPTED, main
 from dmsr_cli.cli.overlap import Outcome, Stopwatch, attempt, in_order
 from dmsr_cli.cli.report import BatchReport
@@ -330,7 +330,7 @@ def test_torch_stays_in_the_main_thread(folder: Path, monkeypatch: pytest.Monkey
 
 def test_large_files_are_not_read_ahead(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = thread_log(monkeypatch)
-    monkeypatch.setattr(upscale_module, "READ_AHEAD_BYTES", 100)
+    monkeypatch.setattr(pictures_module, "READ_AHEAD_BYTES", 100)
     assert upscale("a.png", "b.png") == 0
     assert log["read_image"] == log["write_image"] == [True, True]
 

@@ -138,7 +138,7 @@ def test_mutations_give_frames_or_one_line(format_name):
 
 
 def test_page_too_large_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr("dmsr_cli.images.tiff_pages.MAX_PIXELS", 100)
+    monkeypatch.setattr("dmsr_cli.images.reading.MAX_PIXELS", 100)
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for side in (10, 11):

@@ -189,8 +189,7 @@ class _Reel:
     def provenance(self) -> Provenance | None:
         """Of the first frame, once it is there; None if no note is wanted."""
         assert self._first is not None, "no frame is restored yet"
-        options = self._picture.batch.options
-        return provenance_of(self._first.plan, self._first.degradation, options)
+        return provenance_of(self._first, self._picture.batch.options)
 
     def summary(self) -> Restored:
         """What is told of all."""

@@ -159,22 +159,21 @@ class Guides:
         return dataclasses.replace(found, kernel=self._kernels[number])
 
 
-def provenance_of(
-    plan: Plan, degradation: Degradation, options: UpscaleOptions
-) -> Provenance | None:
+def provenance_of(restored: Restored, options: UpscaleOptions) -> Provenance | None:
     """The note that goes into the result's metadata; None if it is not wanted."""
     from dmsr_cli import __version__
     from dmsr_cli.images import Provenance
 
     if options.strip or not options.provenance:
         return None
+    plan = restored.plan
     return Provenance(
         version=__version__,
         model=names_of(plan.models),
         sha256="+".join(model.sha256 for model in plan.models),
         scale=plan.factor,
-        kernel_width=degradation.kernel_width,
-        noise_level=round(degradation.noise_level, 2),
+        kernel_width=restored.kernel_width,
+        noise_level=round(restored.degradation.noise_level, 2),
     )
 
 

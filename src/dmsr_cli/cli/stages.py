@@ -115,7 +115,7 @@ def _write(picture: Picture, restored: Restored) -> None:
             format=picture.result_suffix(restored.result.format)[1:],
             quality=options.quality,
             metadata=not options.strip,
-            provenance=provenance_of(restored.plan, restored.degradation, options),
+            provenance=provenance_of(restored, options),
         )
     if options.save_degradation:
         outputs.save_degradation(restored.degradation, job.target.with_suffix(""))

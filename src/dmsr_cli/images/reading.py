@@ -181,7 +181,7 @@ def image_of(picture: PIL.Image.Image) -> Image:
 def page_of(file: BinaryIO, number: int = 0) -> Image:
     """A page of an open TIFF of any bit depth, counted from 0."""
     page = TiffPage(file, number)
-    _check_size(page.width, page.height)
+    check_size(page.width, page.height)
     with pillow_settings():
         found = page.metadata()
     raster, clause = page.raster(found.icc_profile)
@@ -198,7 +198,7 @@ def _decode_without_pillow(file: BinaryIO) -> Image:
     if not is_heif(head):
         raise PIL.UnidentifiedImageError
     picture = HeifPicture(file)
-    _check_size(picture.width, picture.height)
+    check_size(picture.width, picture.height)
     with pillow_settings():
         found = picture.metadata()
     depth = 16 if picture.bits > 8 else 8
@@ -233,6 +233,7 @@ def _format_name(picture: PIL.Image.Image) -> str:
     return "JPEG" if picture.format == "MPO" else picture.format or ""
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raise Pillow's DecompressionBombError for more than MAX_PIXELS."""
     if width * height > MAX_PIXELS:
         raise PIL.Image.DecompressionBombError

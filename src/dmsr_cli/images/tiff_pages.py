@@ -8,7 +8,7 @@ import PIL.Image
 
 from dmsr_cli.files import reason_of
 from dmsr_cli.images.picture import Image
-from dmsr_cli.images.reading import image_of, page_of, pillow_settings
+from dmsr_cli.images.reading import check_size, image_of, page_of, pillow_settings
 from dmsr_cli.images.tiff_reading import is_deep_tiff
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def _opened(file: BinaryIO, number: int) -> PIL.Image.Image | None:
             return None
         if is_deep_tiff(picture):
             return None
+        check_size(picture.width, picture.height)  # Pillow does that for the first page only
         picture.load()
     return picture
 
