@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from dmsr_cli.errors import DmsrError
+from dmsr_cli.errors import DmsrError, ImageError
 
 
 @contextlib.contextmanager
@@ -39,6 +40,26 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise DmsrError(f"cannot write {display_name(path)}: {reason_of(error)}") from error
         raise
+
+
+def check_is_file(path: Path, kind: str) -> None:
+    """Refuse what can only end badly: folders, pipes and devices, empty files.
+
+    Args:
+        path: what is about to be read.
+        kind: what it should be, for the message: "picture".
+
+    Raises:
+        ImageError: that is so; the caller puts the name before it.
+        OSError: there is no such file, or the system forbids to look.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"it is a folder, not a {kind}")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("it is not a regular file")
+    if status.st_size == 0:
+        raise ImageError("the file is empty")
 
 
 def display_name(path: str | Path) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import BinaryIO
 import PIL.Image
 
 from dmsr_cli.errors import ImageError
-from dmsr_cli.files import display_name, reason_of
+from dmsr_cli.files import check_is_file, display_name, reason_of
 from dmsr_cli.images.colour import cmyk_to_srgb, lab_to_srgb, usable_profile
 from dmsr_cli.images.deep_reading import deep_decoder
 from dmsr_cli.images.formats import FORMATS
@@ -53,7 +52,7 @@ def read_image(source: str | Path | BinaryIO) -> Image:
             return _decode(_whole_stream(source))
     path = Path(source)
     with _named(display_name(path)):
-        _check_file(path)
+        check_is_file(path, "picture")
         with path.open("rb") as file:
             return _decode(file)
 
@@ -83,16 +82,6 @@ def _named(name: str) -> Iterator[None]:
         raise ImageError(
             f"cannot read {name}: it is damaged or cut short ({reason_of(error)})"
         ) from error
-
-
-def _check_file(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise ImageError("it is a folder, not a picture")
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("it is not a regular file")
-    if status.st_size == 0:
-        raise ImageError("the file is empty")
 
 
 def _whole_stream(stream: BinaryIO) -> BinaryIO:

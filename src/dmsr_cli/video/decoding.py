@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmsr_cli.errors import ImageError
-from dmsr_cli.files import display_name, reason_of
+from dmsr_cli.files import check_is_file, display_name, reason_of
 from dmsr_cli.video.formats import READABLE_FORMATS
 from dmsr_cli.video.library import load_av
 
@@ -34,8 +33,9 @@ def opened_clip(path: Path) -> Iterator[InputContainer]:
     av = load_av(path)
     name = display_name(path)
     try:
-        _check_source(path)
-    except OSError as error:
+        check_is_file(path, "clip")
+        path.open("rb").close()  # the system's words for what forbids it
+    except (ImageError, OSError) as error:
         missing = isinstance(error, FileNotFoundError)
         reason = "no such file" if missing else reason_of(error)
         raise ImageError(f"cannot read {name}: {reason}") from error
@@ -50,17 +50,6 @@ def opened_clip(path: Path) -> Iterator[InputContainer]:
         ) from error
     with container:
         yield container
-
-
-def _check_source(path: Path) -> None:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise OSError("it is a folder, not a clip")
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError("it is not a regular file")
-    if status.st_size == 0:
-        raise OSError("the file is empty")
-    path.open("rb").close()  # the system's words for what forbids it
 
 
 def video_stream(container: InputContainer) -> VideoStream:
