@@ -10,9 +10,8 @@ import pytest
 from PIL import ImageCms
 
 from dmsr_cli.errors import ImageError
-from dmsr_cli.images import (
-    Image,
-)
+from dmsr_cli.images import Image
+from dmsr_cli.images.formats import format_of_suffix, prepare
 
 SIZES = [(1, 1), (1, 17), (17, 1), (13, 7)]
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp"]
@@ -32,6 +31,9 @@ def smooth(height: int = 40, width: int = 56) -> np.ndarray:
 
 
 def save(path: Path, array: np.ndarray, **options) -> Path:
+    known = format_of_suffix(path.suffix)
+    if known is not None:
+        prepare(known)  # whatever test comes first
     PIL.Image.fromarray(array).save(path, **options)
     return path
 
