@@ -219,7 +219,10 @@ def test_tiff_of_an_odd_number_of_bits(tmp_path, bits):
     """Two bytes hold a sample, and the tag tells how many bits of them count."""
     array = deep_noise(8, 8, 3) >> (16 - bits)
     path = tmp_path / "a.tif"
-    packed = imagecodecs.packints_encode(array.reshape(-1), bits)
+    try:
+        packed = imagecodecs.packints_encode(array.reshape(-1), bits)
+    except NotImplementedError:
+        pytest.skip("this release of imagecodecs only unpacks")
     tags = [(258, 3, 3, (bits,) * 3)]
     tifffile.imwrite(path, noise(8, 8, 3), photometric="rgb", metadata=None)
     with tifffile.TiffFile(path) as file:

@@ -712,6 +712,13 @@ def test_metadata_and_chapters_are_carried(tmp_path):
         assert container.chapters() == []
 
 
+def test_a_title_that_is_no_utf8_is_no_obstacle(tmp_path):
+    source = make_clip(tmp_path / "a.mkv", metadata={"title": "Any title"})
+    source.write_bytes(source.read_bytes().replace(b"Any title", b"\xc9t\xe9 1998x"))
+    assert upscale(source, tmp_path / "b.mkv") == ()
+    assert len(decode(tmp_path / "b.mkv")) == len(read_all(source))
+
+
 def test_quality_decides_the_size(tmp_path):
     path = long_clip(tmp_path / "a.mkv")
     sizes = []

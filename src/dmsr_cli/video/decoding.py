@@ -7,7 +7,8 @@ import os
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import check_is_file, display_name, reason_of
@@ -42,7 +43,7 @@ def opened_clip(path: Path) -> Iterator[InputContainer]:
     options = {"protocol_whitelist": "file", "format_whitelist": READABLE_FORMATS}
     try:
         # "file:" keeps a name with a colon from being taken for a protocol.
-        container = av.open(f"file:{os.fspath(path)}", options=options, metadata_errors="replace")
+        container = av.open(f"file:{os.fspath(path)}", options=options, **_lenience(av))
     except (av.FFmpegError, OSError) as error:
         raise ImageError(
             f"{name} is not a clip that can be read, or it was cut short ({reason_of(error)}); "
@@ -50,6 +51,11 @@ def opened_clip(path: Path) -> Iterator[InputContainer]:
         ) from error
     with container:
         yield container
+
+
+def _lenience(av: ModuleType) -> dict[str, Any]:
+    """Titles that are no UTF-8 are no reason to refuse a clip; PyAV 19 takes that for granted."""
+    return {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 def video_stream(container: InputContainer) -> VideoStream:
