@@ -24,12 +24,13 @@ bad file does not stop a batch. `dmsr` and `python -m dmsr_cli` are the same.
 `skipped`, `failed`), `error`, `scale` (3.5 for `-s 3.5`; with `--size`, the larger ratio of
 result to picture), `width`, `height` (of the result), `model` (two passes: two names, joined
 by +), `kernel_width` (standard deviation in pixels of what the first model makes, before it is
-resized), `noise_level` (0 to 255), `seconds`. With `--size`, `scale` and `model` are null where
-nothing was restored.
+resized), `noise_level` (0 to 255), `seconds`, `frames` (of animations, pages and clips; else null),
+and `warnings` (what of the input could not be used or kept). With `--size`, `scale` and `model` are
+null where nothing was restored.
 
 `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
-input), `model`, `kernel_width`, `noise_level`, and `output`, the beginning of the names of what
-was saved.
+input), `model`, `kernel_width`, `noise_level`, `warnings`, and `output`, the beginning of the names
+of what was saved.
 """
 
 
