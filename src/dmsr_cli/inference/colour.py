@@ -32,7 +32,7 @@ CELL = 16
 falls); larger ones do not hold the means of blocks that lie across them."""
 TOLERANCE = 0.25 / 255
 """How far apart means may stay."""
-SWEEPS = 4
+SWEEPS = 6
 """How often means are compared at the most: interpolation smooths what is taken off, and clipping
 undoes some of it."""
 FADE = (20 / 255, 35 / 255)
