@@ -77,6 +77,28 @@ def deep_ppm(pixels: NDArray[np.uint16]) -> bytes:
     return head + pixels.astype(">u2").tobytes()
 
 
+def deep_pgm(pixels: NDArray[np.uint16]) -> bytes:
+    head = b"P5 %d %d 65535\n" % (pixels.shape[1], pixels.shape[0])
+    return head + pixels[..., 1].astype(">u2").tobytes()
+
+
+def deep_jpeg_2000(pixels: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.jpeg2k_encode(pixels, codecformat="jp2"))
+
+
+def deep_avif(pixels: NDArray[np.uint16]) -> bytes:
+    return bytes(imagecodecs.avif_encode(pixels >> 6, level=95, bitspersample=10))
+
+
+def deep_heif(pixels: NDArray[np.uint16]) -> bytes:
+    import pillow_heif
+
+    size, buffer = (pixels.shape[1], pixels.shape[0]), io.BytesIO()
+    picture = pillow_heif.from_bytes(mode="RGB;16", size=size, data=pixels.tobytes())
+    picture.save(buffer, quality=95)  # 10 bit
+    return buffer.getvalue()
+
+
 ROWS = (
     Row("PNG, APNG", ".png", frames=True, deep=deep_png),
     Row("JPEG", ".jpg", alpha=False),
@@ -85,10 +107,10 @@ ROWS = (
     Row("BMP", ".bmp", icc=False, exif=False, xmp=False, alpha=False),
     Row("GIF", ".gif", icc=False, exif=False, xmp=False, dpi=False, frames=True),
     Row("PPM", ".ppm", False, False, False, False, alpha=False, grey=False, deep=deep_ppm),
-    Row("PGM", ".pgm", False, False, False, False, alpha=False),
-    Row("JPEG 2000", ".jp2", icc=False, exif=False, xmp=False, dpi=False),
-    Row("AVIF", ".avif", grey=False, dpi=False, frames=True),
-    Row("HEIF", ".heic", grey=False, dpi=False),
+    Row("PGM", ".pgm", False, False, False, False, alpha=False, deep=deep_pgm),
+    Row("JPEG 2000", ".jp2", False, False, False, False, deep=deep_jpeg_2000),
+    Row("AVIF", ".avif", grey=False, dpi=False, frames=True, deep=deep_avif),
+    Row("HEIF", ".heic", grey=False, dpi=False, deep=deep_heif),
 )
 
 
@@ -100,13 +122,14 @@ class Bench:
         self.weights = folder / "tiny.safetensors"
         save_weights(tiny_model(scale=SCALE), self.weights)
 
-    def enlarged(self, sample: bytes, suffix: str) -> Path:
-        """The result for one file; it must be there."""
+    def enlarged(self, sample: bytes, suffix: str, to_suffix: str = "") -> Path:
+        """The result for one file, of its format or another; it must be there."""
         source = self.folder / f"sample{suffix}"
+        result = self.folder / f"sample_x{SCALE}{to_suffix or suffix}"
         source.write_bytes(sample)
-        arguments = ["upscale", str(source), "--model", str(self.weights), "--overwrite"]
-        assert main([*arguments, "--device", "cpu"]) == 0, f"{suffix} failed"
-        return self.folder / f"sample_x{SCALE}{suffix}"
+        arguments = ["upscale", str(source), "-o", str(result), "--model", str(self.weights)]
+        assert main([*arguments, "--overwrite", "--device", "cpu"]) == 0, f"{suffix} failed"
+        return result
 
 
 def colour_ramp(mode: str = "RGB") -> PIL.Image.Image:
@@ -189,15 +212,18 @@ def grey_kept(row: Row, bench: Bench) -> str:
 
 
 def depth_kept(row: Row, bench: Bench) -> str:
-    """Whether a 16-bit ramp, too fine for 8 bit, comes out with more than 256 levels."""
+    """Whether a ramp too fine for 8 bit comes out with more than 256 levels; or as PNG: "in"."""
     if row.deep is None:
         return NO
     levels = np.linspace(20_000, 24_000, HEIGHT * WIDTH * 3).astype(np.uint16)
-    path = bench.enlarged(row.deep(levels.reshape(HEIGHT, WIDTH, 3)), row.suffix)
-    if row.suffix == ".ppm":
-        return "in" if b" 65535\n" not in path.read_bytes()[:20] else YES
-    stored = tifffile.imread(path) if row.suffix == ".tif" else imagecodecs.imread(path)
-    return YES if stored.dtype == np.uint16 and len(np.unique(stored)) > 256 else "in"
+    sample = row.deep(levels.reshape(HEIGHT, WIDTH, 3))
+    for suffix, answer in ((row.suffix, YES), (".png", "in")):
+        path = bench.enlarged(sample, row.suffix, suffix)
+        if suffix in (".png", ".tif"):  # the others hold no more than 8 bit as this tool writes
+            stored = tifffile.imread(path) if suffix == ".tif" else imagecodecs.imread(path)
+            if stored.dtype == np.uint16 and len(np.unique(stored)) > 256:
+                return answer
+    return NO
 
 
 def alpha_kept(row: Row, bench: Bench) -> str:

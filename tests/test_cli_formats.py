@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 
 from dmsr_cli import __version__, pipeline
 from dmsr_cli.cli.main import INTERRUPTED, main
@@ -128,6 +129,10 @@ def test_estimate_of_standard_input(folder: Path) -> None:
         (["photo.jpg", "--quality", "0"], "1<=x<=100"),
         (["photo.jpg", "--frames", "3:2"], "is not a range"),
         (["photo.jpg", "--frames", "x"], "is not a range"),
+        (["photo.jpg", "--format", "mp4"], "no input is one"),
+        (["-", "--format", "mp4"], "no input is one"),
+        (["clip.mp4", "--format", "png"], "all inputs are clips"),
+        (["clip.mp4", "-o", "-"], "a picture, not a clip"),
     ],
 )
 def test_what_does_not_go_together(
@@ -137,6 +142,44 @@ def test_what_does_not_go_together(
     assert upscale(*arguments) == 2
     assert said in capsys.readouterr().err
     assert names() == before
+
+
+@needs_posix
+@pytest.mark.parametrize("name", ["photo.jpg", "a.gif"])
+def test_standard_output_that_takes_nothing(folder: Path, name: str) -> None:
+    """Its reader has gone."""
+    animation("a.gif")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "dmsr_cli", "upscale", name, "-o", "-", *MODEL]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=300)
+    os.close(writing)
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("error: cannot write standard output: Broken pipe\n")
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [("<&-", 1, "cannot read standard input: it is closed"), (">&-", 2, "output is closed")],
+)
+def test_closed_pipes(folder: Path, redirection: str, status: int, said: str) -> None:
+    command = f'"$0" -m dmsr_cli upscale - {" ".join(MODEL)} {redirection}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], capture_output=True, check=False, timeout=300
+    )
+    assert done.returncode == status
+    assert said in done.stderr.decode()
+    assert "internal" not in done.stderr.decode()
+
+
+def test_a_pipe_with_too_much_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dmsr_cli.images.reading.MAX_STREAM_BYTES", 2**20)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(bytes(2**20 + 1))))
+    assert upscale("-", "-o", "a.png") == 1
+    assert "cannot read standard input: it has more than 1048576" in capsys.readouterr().err
 
 
 @needs_posix
@@ -310,6 +353,66 @@ def test_pages_keep_their_sizes(folder: Path) -> None:
     assert opened("a_x2_compare.png").size == (52, 18)
 
 
+def pages(*kinds: str) -> None:
+    """a.tif: a page of 12 x 9 of each type of numbers, with XMP and a resolution."""
+    ramp = np.linspace(0, 1, 9 * 12 * 3).reshape(9, 12, 3)
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"/>'
+    with tifffile.TiffWriter("a.tif") as writer:
+        for kind in kinds:
+            white = 1 if kind.startswith("f") else np.iinfo(kind).max
+            writer.write(
+                (ramp * white).astype(kind),
+                photometric="rgb",
+                resolution=(300, 300),
+                resolutionunit=2,
+                extratags=[(700, 1, len(packet), packet, True)],
+            )
+
+
+def test_pages_keep_their_depths(folder: Path) -> None:
+    kinds = ["uint8", "float32", "uint16", "uint8"]
+    pages(*kinds)
+    assert upscale("a.tif") == 0
+    with tifffile.TiffFile("a_x2.tif") as file:
+        depths = [page.bitspersample for page in file.pages]
+        means = [page.asarray().mean() / (2**page.bitspersample - 1) for page in file.pages]
+    assert depths == [8, 16, 16, 8]
+    assert means == pytest.approx([0.5] * 4, abs=0.02)
+
+
+def test_pages_are_stripped(folder: Path) -> None:
+    pages("uint8", "uint16", "uint8")
+    assert upscale("a.tif", "--strip") == 0
+    with tifffile.TiffFile("a_x2.tif") as file:
+        for page in file.pages:
+            assert page.tags.valueof(700) is None
+            assert page.tags.valueof(282) in (None, (1, 1))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("kind", ["webp", "planes"])
+def test_pages_that_pillow_cannot_decode(
+    folder: Path, kind: str, number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    colour = np.full((9, 12, 3), (200, 100, 40), np.uint8)
+    # Planes of which the opacity, one half, is multiplied into the colours.
+    planes = np.stack([*np.moveaxis(colour // 2, 2, 0), np.full((9, 12), 128, np.uint8)])
+    with tifffile.TiffWriter("a.tif") as writer:
+        for _ in range(number):
+            writer.write(colour, photometric="rgb")
+        if kind == "webp":
+            writer.write(colour, photometric="rgb", compression="webp")
+        else:
+            layout = {"planarconfig": "separate", "extrasamples": ["assocalpha"]}
+            writer.write(planes, photometric="rgb", **layout)
+    assert upscale("a.tif") == 0
+    assert "WEBP" not in capfd.readouterr().err
+    with tifffile.TiffFile("a_x2.tif") as file:
+        result = file.pages[number].asarray()
+    assert result.shape == (18, 24, 3 if kind == "webp" else 4)
+    assert np.abs(result[..., :3].mean((0, 1)) - (200, 100, 40)).max() < 4
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_what_ends_amidst_leaves_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
@@ -373,6 +476,14 @@ def test_a_clip_stays_a_clip(clip: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert upscale(clip, "photo.jpg", "--format", "webp") == 0
     assert Path("clip_x2.mp4").exists()
     assert Path("photo_x2.webp").exists()
+
+
+def test_what_is_no_clip(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("text.mp4").write_text("no clip\n" * 100)
+    assert upscale("text.mp4") == 1
+    error = capsys.readouterr().err
+    assert "text.mp4 is not a clip that can be read" in error
+    assert "Errno" not in error
 
 
 def test_an_interrupted_clip_leaves_nothing(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import click
 
 from dmsr_cli.errors import DmsrError, ImageError
 from dmsr_cli.files import display_name
-from dmsr_cli.images import WRITABLE_SUFFIXES, find_images
+from dmsr_cli.images import WRITABLE_SUFFIXES, find_images, read_stream
 from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
 
 FALLBACK_SUFFIX = ".png"
@@ -56,8 +55,18 @@ class Job:
         return "standard output" if self.is_piped_out else display_name(self.target)
 
     def open(self) -> Path | BinaryIO:
-        """What to read the picture from: standard input is read to its end, once."""
-        return io.BytesIO(sys.stdin.buffer.read()) if self.is_piped_in else self.source
+        """What to read the picture from: standard input is read to its end, once.
+
+        Raises:
+            ImageError: standard input is closed, empty, or has too much in it.
+        """
+        if not self.is_piped_in:
+            return self.source
+        if sys.stdin is None:  # in Python's words for a descriptor that is closed
+            raise ImageError(
+                "cannot read standard input: it is closed; a picture must be sent to it"
+            )
+        return read_stream(sys.stdin.buffer)
 
 
 def plan_jobs(

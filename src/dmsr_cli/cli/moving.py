@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dmsr_cli.cli.restoring import Guides, Restored, plan_picture, provenance_of, restore_image
 from dmsr_cli.errors import ImageError
+from dmsr_cli.files import reason_of
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
@@ -95,10 +96,20 @@ def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
         loop=sequence.loop,
         quality=options.quality,
         comment=_comment(sequence, reel.provenance(), options.strip),
+        metadata=not options.strip,
     )
     if isinstance(target, io.BytesIO):
-        sys.stdout.buffer.write(target.getbuffer())
+        _write_out(target)
     return reel.summary()
+
+
+def _write_out(result: io.BytesIO) -> None:
+    """Hand a result to standard output; ImageError if it does not take it."""
+    try:
+        sys.stdout.buffer.write(result.getbuffer())
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise ImageError(f"cannot write standard output: {reason_of(error)}") from error
 
 
 def _format_name(suffix: str) -> str | None:

@@ -152,9 +152,10 @@ def _check_jobs(jobs: Sequence[Job], options: UpscaleOptions, as_json: bool) -> 
     """Raise UsageError where the options do not go with the place of a result."""
     from dmsr_cli.images import format_of_suffix
 
+    _check_kinds(jobs, options.suffix)
     for job in jobs:
         if job.is_piped_out:
-            _check_standard_output(options, as_json)
+            _check_standard_output(job, options, as_json)
         elif options.suffix is not None and job.is_named_by_user:
             named = format_of_suffix(job.target.suffix)
             if named is not None and named is not format_of_suffix(options.suffix):
@@ -163,10 +164,30 @@ def _check_jobs(jobs: Sequence[Job], options: UpscaleOptions, as_json: bool) -> 
                 )
 
 
-def _check_standard_output(options: UpscaleOptions, as_json: bool) -> None:
+def _check_kinds(jobs: Sequence[Job], suffix: str | None) -> None:
+    """Raise UsageError for the format of clips where there is none, and the other way round."""
+    from dmsr_cli.video import VIDEO_SUFFIXES, is_video
+
+    known = [job for job in jobs if job.error is None]
+    if suffix is None or not known:
+        return
+    clips = sum(is_video(job.source) and not job.is_piped_in for job in known)
+    if suffix in VIDEO_SUFFIXES and not clips:
+        raise click.UsageError(f"--format {suffix[1:]} is for clips, and no input is one")
+    if suffix not in VIDEO_SUFFIXES and clips == len(known):
+        raise click.UsageError(f"--format {suffix[1:]} is for pictures, and all inputs are clips")
+
+
+def _check_standard_output(job: Job, options: UpscaleOptions, as_json: bool) -> None:
+    from dmsr_cli.video import is_video
+
+    if not job.is_piped_in and is_video(job.source):
+        raise click.UsageError("standard output takes a picture, not a clip: use -o FILE")
     if as_json:
         raise click.UsageError("--json and a result on standard output exclude each other")
     if options.compare or options.save_degradation:
         raise click.UsageError("--compare and --save-degradation need a result in a file: use -o")
+    if sys.stdout is None:  # in Python's words for a descriptor that is closed
+        raise click.UsageError("standard output is closed: use -o FILE")
     if sys.stdout.isatty():
         raise click.UsageError("a picture is no text for a terminal: use -o FILE, or > FILE")

@@ -17,7 +17,7 @@ from dmsr_cli.images.formats import (
 from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
 from dmsr_cli.images.planes import resize_alpha
 from dmsr_cli.images.provenance import Provenance, read_provenance
-from dmsr_cli.images.reading import MAX_PIXELS, read_image
+from dmsr_cli.images.reading import MAX_PIXELS, read_image, read_stream
 from dmsr_cli.images.sequence_writing import ANIMATED_FORMATS, PAGED_FORMATS, write_sequence
 from dmsr_cli.images.sequences import MAX_SEQUENCE_PIXELS, Frame, Sequence, open_sequence
 from dmsr_cli.images.transparency import bleed_colour
@@ -48,6 +48,7 @@ __all__ = [
     "prepared_image",
     "read_image",
     "read_provenance",
+    "read_stream",
     "resize_alpha",
     "write_image",
     "write_sequence",

@@ -22,7 +22,7 @@ from dmsr_cli.images.heif_reading import HeifPicture, is_heif
 from dmsr_cli.images.metadata import Metadata, metadata_of_picture
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.raster import Raster, planes_of, raster_of
-from dmsr_cli.images.tiff_reading import TiffPage, is_deep_tiff, is_tiff
+from dmsr_cli.images.tiff_reading import TiffPage, is_tiff, needs_tifffile
 
 MAX_PIXELS = 500_000_000
 """Largest picture that is read, in pixels; more is taken for a decompression bomb."""
@@ -48,13 +48,24 @@ def read_image(source: str | Path | BinaryIO) -> Image:
             has more than MAX_PIXELS pixels.
     """
     if not isinstance(source, (str, Path)):
+        whole = read_stream(source)
         with _named("standard input"):
-            return _decode(_whole_stream(source))
+            return _decode(whole)
     path = Path(source)
     with _named(display_name(path)):
         check_is_file(path, "picture")
         with path.open("rb") as file:
             return _decode(file)
+
+
+def read_stream(stream: BinaryIO) -> BinaryIO:
+    """All that comes from standard input, in memory, where decoders can go back in it.
+
+    Raises:
+        ImageError: it is empty, has more than MAX_STREAM_BYTES, or cannot be read.
+    """
+    with _named("standard input"):
+        return _whole_stream(stream)
 
 
 @contextlib.contextmanager
@@ -119,7 +130,7 @@ def _decode(file: BinaryIO) -> Image:
     except PIL.UnidentifiedImageError:
         return _decode_without_pillow(file)
     with picture:
-        if is_deep_tiff(picture):
+        if needs_tifffile(picture):
             return page_of(file)
         deep, clauses = deep_decoder(picture, file), _tiff_clauses(picture)
         # Some decoders check the size once more. Others run side by side, without the lock.

@@ -9,7 +9,7 @@ import PIL.Image
 from dmsr_cli.files import reason_of
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.reading import check_size, image_of, page_of, pillow_settings
-from dmsr_cli.images.tiff_reading import is_deep_tiff
+from dmsr_cli.images.tiff_reading import needs_tifffile
 
 if TYPE_CHECKING:
     import tifffile
@@ -54,9 +54,9 @@ def _opened(file: BinaryIO, number: int) -> PIL.Image.Image | None:
         try:
             picture = PIL.Image.open(file, formats=["TIFF"])
             picture.seek(number)
-        except PIL.UnidentifiedImageError:
+        except (PIL.UnidentifiedImageError, SyntaxError):  # of the first page, of another
             return None
-        if is_deep_tiff(picture):
+        if needs_tifffile(picture):
             return None
         check_size(picture.width, picture.height)  # Pillow does that for the first page only
         picture.load()

@@ -15,7 +15,9 @@ from dmsr_cli.images.metadata import Metadata, metadata_of
 from dmsr_cli.images.picture import Samples
 from dmsr_cli.images.raster import Raster
 
-_BITS, _KINDS, _XMP, _PROFILE = 258, 339, 700, 34_675  # tags
+_BITS, _COMPRESSION, _PLANAR, _EXTRA, _KINDS = 258, 259, 284, 338, 339  # tags
+_XMP, _PROFILE = 700, 34_675
+_WEBP = 50_001  # as a compression
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Extra samples that are opacity: multiplied into the colours, or not.
 _ASSOCIATED, _UNASSOCIATED = _OPACITIES = 1, 2
@@ -32,12 +34,15 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in _MAGIC
 
 
-def is_deep_tiff(picture: PIL.Image.Image) -> bool:
-    """The header of a TIFF that Pillow opened names more than 8 bit per channel."""
+def needs_tifffile(picture: PIL.Image.Image) -> bool:
+    """The header of a TIFF that Pillow opened names what Pillow cannot decode, or not whole."""
     if not isinstance(picture, TiffImageFile):
         return False
-    bits, kinds = picture.tag_v2.get(_BITS, (1,)), picture.tag_v2.get(_KINDS, (1,))
-    return bool(max(bits) > 8 or max(kinds) > 1)
+    tags = picture.tag_v2
+    is_deep = max(tags.get(_BITS, (1,))) > 8 or max(tags.get(_KINDS, (1,))) > 1
+    # Pillow's wheels have a libtiff without WebP, and no mode for planes that were multiplied.
+    is_planar = tags.get(_PLANAR) == 2 and _ASSOCIATED in tags.get(_EXTRA, ())
+    return bool(is_deep or is_planar or tags.get(_COMPRESSION) == _WEBP)
 
 
 class TiffPage:

@@ -184,7 +184,8 @@ def _png_xmp(xmp: bytes) -> PngInfo:
 def _name_of(target: str | Path | BinaryIO) -> str:
     if isinstance(target, (str, Path)):
         return display_name(target)
-    return display_name(str(getattr(target, "name", "to the stream")))
+    name = str(getattr(target, "name", "to the stream"))
+    return "standard output" if name == "<stdout>" else display_name(name)
 
 
 def _format_for(target: str | Path | BinaryIO, name: str | None) -> Format:

@@ -46,7 +46,7 @@ def opened_clip(path: Path) -> Iterator[InputContainer]:
         container = av.open(f"file:{os.fspath(path)}", options=options, **_lenience(av))
     except (av.FFmpegError, OSError) as error:
         raise ImageError(
-            f"{name} is not a clip that can be read, or it was cut short ({reason_of(error)}); "
+            f"{name} is not a clip that can be read, or it was cut short ({error.strerror}); "
             "convert it to MP4 first"
         ) from error
     with container:

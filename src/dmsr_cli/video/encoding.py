@@ -82,7 +82,7 @@ def encoding_for(
     Raises:
         ImageError: this build of FFmpeg has no encoder for such a file.
     """
-    codec, name, formats = _available(reader.codec, container)
+    codec, name, formats = _available(reader.codec, container, size[0])
     encoder = ENCODERS[codec]
     pixel_format, warnings = _pixel_format(encoder, formats, reader.bits)
     columns = 1 if encoder.sampling == "444" else 2
@@ -117,12 +117,12 @@ def encoding_for(
     )
 
 
-def _available(source: str, container: Container) -> tuple[str, str, list[str]]:
+def _available(source: str, container: Container, width: int) -> tuple[str, str, list[str]]:
     """Codec, encoder and its pixel formats: of the source's codec if that can be."""
     from av.codec import Codec
     from av.codec.codec import UnknownCodecError
 
-    wanted = [codec for codec in container.codecs if codec == source]
+    wanted = [source] if source in container.codecs and width >= ENCODERS[source].narrowest else []
     for codec in [*wanted, *container.codecs]:
         for name in ENCODERS[codec].names:
             try:

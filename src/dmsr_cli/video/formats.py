@@ -81,6 +81,8 @@ class Encoder:
     """The stream says whether it has the full range."""
     keeps_aspect: bool = True
     """The stream says which shape its pixels have."""
+    narrowest: int = 1
+    """Columns that a picture must have."""
     largest_clock: int | None = None
     """Ticks that a second may have; None if any number."""
 
@@ -98,9 +100,10 @@ class Encoder:
 ENCODERS = {
     # A shorter look-ahead than 40: each frame of it is a result that lies in memory.
     "h264": Encoder(("libx264",), {"preset": "medium", "rc-lookahead": "20"}, "crf", 16, 51),
-    # It writes to the terminal itself, past FFmpeg.
+    # It writes to the terminal itself, past FFmpeg; of pictures of up to 48 columns, past the end
+    # of its memory.
     "hevc": Encoder(("libx265",), {"preset": "medium", "x265-params": "log-level=none"},
-                    "crf", 18, 51),
+                    "crf", 18, 51, narrowest=64),
     "vp9": Encoder(("libvpx-vp9",), {"deadline": "good", "cpu-used": "3", "row-mt": "1"},
                    "crf", 16, 63, keeps_aspect=False),
     "av1": Encoder(("libsvtav1", "libaom-av1"), {}, "crf", 18, 63, keeps_aspect=False),
