@@ -62,3 +62,18 @@ def check_contract(image: Image) -> None:
         assert image.alpha.dtype == np.float32
         assert image.alpha.shape == (image.height, image.width)
         assert 0 <= image.alpha.min() <= image.alpha.max() <= 1
+
+
+def stored_by_a_camera(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """What a camera that was held so writes."""
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    return np.ascontiguousarray(stored)

@@ -14,7 +14,17 @@ from dmsr_cli.images import (
     read_image,
     write_image,
 )
-from pictures import SIZES, SRGB, bytes_of, check_contract, error_of, noise, save, smooth
+from pictures import (
+    SIZES,
+    SRGB,
+    bytes_of,
+    check_contract,
+    error_of,
+    noise,
+    save,
+    smooth,
+    stored_by_a_camera,
+)
 
 needs_littlecms = pytest.mark.skipif(
     not features.check("littlecms2"), reason="Pillow is built without littlecms"
@@ -348,16 +358,7 @@ def test_heic_metadata(tmp_path, orientation):
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 def test_every_orientation_is_applied_once(tmp_path, orientation, suffix):
     upright = noise(6, 9, 3)
-    stored = {  # what a camera held that way writes
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.swapaxes(0, 1),
-        6: np.rot90(upright),
-        7: np.rot90(upright, 2).swapaxes(0, 1),
-        8: np.rot90(upright, -1),
-    }[orientation]
+    stored = stored_by_a_camera(upright, orientation)
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
     exif[0x010E] = "described"

@@ -74,7 +74,16 @@ class TestFringe:
         ideal = over(pipeline.upscale(painted(kind), model), alpha, background)
         for colour in INVISIBLE:
             found = over(results[kind, colour].pixels, results[kind, colour].alpha, background)
+            # The means that keep the colours are partly of what lies behind the rim.
             assert np.abs(found - ideal).max() * 255 < 4
+
+    @pytest.mark.parametrize("kind", ["red", "gradient"])
+    def test_the_network_alone_sees_hardly_a_rim(self, model, kind):
+        alpha, large = disc(), resize_alpha(disc(), model.scale)
+        ideal = pipeline.upscale(painted(kind), model, colours=False)
+        image = Image(with_invisible(painted(kind), alpha, "black"), alpha)
+        found = pipeline.upscale(image, model, colours=False)
+        assert np.abs(over(found.pixels, large, 0) - over(ideal, large, 0)).max() * 255 < 3
 
     def test_there_would_be_a_fringe(self, model):
         alpha = disc()

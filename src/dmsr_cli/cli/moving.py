@@ -92,7 +92,7 @@ def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
         itertools.chain([first], frames),
         target,
         count=len(chosen),
-        format=_format_name(suffix),
+        format=suffix[1:],
         loop=sequence.loop,
         quality=options.quality,
         comment=_comment(sequence, reel.provenance(), options.strip),
@@ -110,13 +110,6 @@ def _write_out(result: io.BytesIO) -> None:
         sys.stdout.buffer.flush()
     except OSError as error:
         raise ImageError(f"cannot write standard output: {reason_of(error)}") from error
-
-
-def _format_name(suffix: str) -> str | None:
-    from dmsr_cli.images import format_of_suffix
-
-    known = format_of_suffix(suffix)
-    return None if known is None else known.name
 
 
 def _comment(sequence: Sequence, note: Provenance | None, strip: bool) -> bytes | None:

@@ -10,6 +10,7 @@ import PIL.Image
 from PIL.ExifTags import IFD, Base
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from dmsr_cli.images.metadata import LAYOUT_TAGS
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.provenance import PROCESSING_SOFTWARE
 
@@ -18,15 +19,8 @@ XMP = 700
 DIRECTORIES = (IFD.Exif, IFD.GPSInfo)
 """Tags that lead to more tags: the camera's settings, and the place."""
 
-LAYOUT_TAGS = frozenset(
-    [
-        *(*range(254, 267), 273, *range(277, 285), *range(288, 294), 296, 297, 301, 317),
-        *(*range(320, 326), 330, *range(332, 342), 347, *range(512, 522), *range(529, 533)),
-        *(XMP, 34_675, 37_724),
-    ]
-)
-"""TIFF's tags that say how pixels are stored, which is another matter in the result, or that its
-writer sets from something else than EXIF."""
+WRITTEN_TAGS = LAYOUT_TAGS | {282, 283, 296}
+"""Tags that a TIFF's writer sets itself: the layout, and the resolution."""
 
 _HEADER = b"Exif\x00\x00"
 
@@ -112,7 +106,7 @@ def sub_directories(block: bytes) -> dict[int, dict[int, Any]]:
 def main_directory(block: bytes | None, xmp: bytes | None) -> PIL.Image.Exif:
     """A block without its further directories, with an XMP packet as TIFF has it."""
     exif = _parsed(block or b"")
-    for tag in {*DIRECTORIES, *LAYOUT_TAGS}.intersection(exif):
+    for tag in {*DIRECTORIES, *WRITTEN_TAGS}.intersection(exif):
         del exif[tag]
     if xmp:
         exif[XMP] = xmp

@@ -15,13 +15,14 @@ from PIL import ExifTags
 _XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>)\s*)([0-9]+)")
 _SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
-_OF_THE_STORED_PIXELS = {
-    *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281),
-    *(284, 288, 289, 290, 291, 292, 293, 297, 301, *range(317, 348), *range(512, 533)),
-    *(700, 33_723, 34_377, 34_675, 37_724, 50_838, 50_839),  # XMP, ICC and layers in a TIFF
-    *(0xA002, 0xA003),  # width and height, which an enlarged picture has no more
-}
-"""Tags that say how one file holds its pixels; the orientation is among them."""
+LAYOUT_TAGS = frozenset(
+    [
+        *(*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 297, 301, 317),
+        *(*range(320, 326), 330, *range(332, 342), 347, *range(512, 522), *range(529, 533)),
+        *(700, 33_723, 34_377, 34_675, 37_724, 50_838, 50_839),  # XMP, ICC and layers
+    ]
+)
+"""TIFF's tags that say how one file holds its pixels; the orientation is among them."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _rebuilt(exif: PIL.Image.Exif) -> tuple[bytes | None, bool]:
         except Exception:  # as above
             whole = False
             continue
-        if tag not in _OF_THE_STORED_PIXELS and value != {}:
+        if tag not in LAYOUT_TAGS and value != {}:
             kept[tag] = value
     return (kept.tobytes() if len(kept) else None), whole
 
@@ -121,7 +122,7 @@ def _sub_directory(exif: PIL.Image.Exif, tag: int) -> dict[int, Any]:
     entries = {key: _text(value) for key, value in exif.get_ifd(tag).items()}
     if ExifTags.IFD.Interop in entries:
         entries[ExifTags.IFD.Interop] = exif.get_ifd(ExifTags.IFD.Interop)
-    return {key: value for key, value in entries.items() if key not in _OF_THE_STORED_PIXELS}
+    return {key: value for key, value in entries.items() if key not in LAYOUT_TAGS}
 
 
 def _text(value: Any) -> Any:

@@ -15,7 +15,7 @@ from PIL import TiffImagePlugin
 from dmsr_cli.errors import DmsrError, ImageError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, reason_of
 from dmsr_cli.images.apng_writing import ApngWriter
-from dmsr_cli.images.formats import FORMATS, format_of_suffix
+from dmsr_cli.images.formats import FORMATS, format_named, format_of_suffix
 from dmsr_cli.images.gif_writing import GifWriter
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.sequences import Frame
@@ -166,10 +166,10 @@ class _Feed(PIL.Image.Image):
 
 
 def _format_for(suffix: str, name: str | None) -> str:
-    by_suffix = format_of_suffix(suffix)
-    chosen = (name or (by_suffix.name if by_suffix else "")).upper()
+    known = format_named(name) if name else format_of_suffix(suffix)
+    chosen = known.name if known else ""
     if chosen not in (*ANIMATED_FORMATS, *PAGED_FORMATS):
-        what = f"{chosen} holds one picture" if chosen in FORMATS else "its format is not known"
+        what = f"{chosen} holds one picture" if chosen else "its format is not known"
         raise ImageError(
             f"{what}, not several; write .gif, .png, .webp or, for pages, .tif, "
             "or choose one frame with --frames A:B"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from dmsr_cli.images.exif_writing import DIRECTORIES, LAYOUT_TAGS, XMP, sub_directories, typed_tags
+from dmsr_cli.images.exif_writing import DIRECTORIES, WRITTEN_TAGS, XMP, sub_directories, typed_tags
 
 _BYTE, _ASCII, _LONG, _LONG8, _RATIONALS = 1, 2, 4, 16, (5, 10)
 _CLASSIC_BYTES = 2**32 - 2**25
@@ -65,7 +65,7 @@ def _main_tags(exif: bytes) -> list[tuple[int, int, int | None, Any, bool]]:
     """What EXIF says beside the directories, as tifffile takes it."""
     tags: list[tuple[int, int, int | None, Any, bool]] = []
     for tag, kind, value in typed_tags(exif):
-        if tag in LAYOUT_TAGS or tag in DIRECTORIES:
+        if tag in WRITTEN_TAGS or tag in DIRECTORIES:
             continue
         values = value if isinstance(value, tuple) else (value,)
         if kind == _ASCII:
