@@ -17,6 +17,7 @@ ORDER = [
         "files",
         "config",
         "device",
+        "processes",
         "memory",
         "images",
         "resizing",

@@ -27,9 +27,10 @@ from torch import Tensor
 from dmsr_cli.errors import SettingsError
 from dmsr_cli.files import atomic_write
 from dmsr_cli.model import Degradation
+from dmsr_cli.processes import launched_rank, meeting_place
 from dmsr_cli.training import loop
 from dmsr_cli.training.data import Batch, PatchSource, load_patch_source
-from dmsr_cli.training.distributed import World, join_world, launched_rank, meeting_place
+from dmsr_cli.training.distributed import World, join_world
 from dmsr_cli.training.loop import train
 from dmsr_cli.training.settings import Recipe, recipe_text
 from dmsr_cli.training.step import Stepper
@@ -406,7 +407,7 @@ class TestMeeting:
             stores: dict[int, torch.distributed.Store] = {}
 
             def meet(rank: int) -> None:
-                stores[rank] = meeting_place(World(rank, 3))
+                stores[rank] = meeting_place(rank, 3)
 
             threads = [threading.Thread(target=meet, args=(rank,), daemon=True) for rank in (2, 1)]
             for thread in threads:

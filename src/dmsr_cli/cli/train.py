@@ -90,8 +90,8 @@ def train(
     from dmsr_cli.cli.main import INTERRUPTED
     from dmsr_cli.cli.report import PatientProgress
     from dmsr_cli.device import choose_device
+    from dmsr_cli.processes import launched_rank
     from dmsr_cli.training import loop
-    from dmsr_cli.training.distributed import launched_rank
     from dmsr_cli.training.settings import read_recipe, with_changes
 
     changes = {name: value for name, value in settings.items() if value is not None}

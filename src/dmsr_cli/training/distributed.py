@@ -9,20 +9,22 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
-import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
 
-from dmsr_cli.errors import SettingsError, TrainingError
-
-if TYPE_CHECKING:
-    from torch.distributed.distributed_c10d import Store
+from dmsr_cli.errors import TrainingError
+from dmsr_cli.processes import (
+    check_launch,
+    launched_rank,
+    launched_size,
+    lost_contact,
+    meeting_place,
+    own_device,
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,6 @@ class World:
             self.agree(0.0, False)
 
 
-def launched_rank() -> int:
-    """The rank that torchrun gave this process; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0")) if _launched_size() > 1 else 0
-
-
 @contextlib.contextmanager
 def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """Find the other processes, if torchrun started any, and this process's own device.
@@ -75,17 +72,13 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
         TrainingError: the others could not be reached, or one of them went away. The process
             should end then, and cannot join again.
     """
-    size = _launched_size()
+    size = launched_size()
     if size == 1:
         yield World(), device
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise SettingsError(
-            f"WORLD_SIZE is {size}, but {missing[0]} is not set: use torchrun, or unset WORLD_SIZE"
-        )
+    check_launch()
     world = World(launched_rank(), size)
-    device = _own_device(device)
+    device = own_device(device)
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -95,11 +88,11 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     atexit.register(time.sleep, 0.5)
     try:
         torch.distributed.init_process_group(
-            backend, store=meeting_place(world), rank=world.rank, world_size=world.size
+            backend, store=meeting_place(world.rank, size), rank=world.rank, world_size=world.size
         )
         yield world, device
     except RuntimeError as error:
-        if not _lost_contact(error):
+        if not lost_contact(error):
             raise
         raise TrainingError(
             f"process {world.rank} of {world.size} lost the others: go on with --resume"
@@ -107,66 +100,3 @@ def join_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     # Not after an error: NCCL would wait for the others here, and they for this process.
     with contextlib.suppress(RuntimeError):  # somebody may be gone, but all is done
         torch.distributed.destroy_process_group()
-
-
-def meeting_place(world: World) -> Store:
-    """The store in which the processes find each other's addresses; waits for all of them.
-
-    torchrun keeps its store when it restarts them, with the addresses of those that are gone.
-    So each start of all processes takes a part of the store with a new name. The first process
-    makes it up, and tells it to everyone who asks: each with a word of its own, because an answer
-    that is there already may be an old one.
-    """
-    # Here, because some builds of PyTorch have none of it, and train with one process.
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    store, _, _ = next(rendezvous("env://"))
-    if world.leads:
-        name = secrets.token_hex(8)
-        while store.add(f"dmsr/here/{name}", 0) < world.size - 1:
-            for rank in range(1, world.size):
-                question = f"dmsr/question/{rank}"
-                if store.check([question]):
-                    store.set(f"dmsr/answer/{store.get(question).decode()}", name)
-            time.sleep(0.05)
-    else:
-        word = secrets.token_hex(8)
-        store.set(f"dmsr/question/{world.rank}", word)
-        name = store.get(f"dmsr/answer/{word}").decode()  # waits until it is there
-        store.add(f"dmsr/here/{name}", 1)
-    return PrefixStore(name, store)
-
-
-def _launched_size() -> int:
-    """How many processes torchrun started, on all machines."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _own_device(device: torch.device) -> torch.device:
-    """The GPU of this process; the CPU is everybody's."""
-    if device.type == "cpu":
-        return device
-    if device.type != "cuda" or device.index is not None:
-        raise SettingsError(
-            f"several processes cannot share {device}: use --device cuda, where each takes its "
-            "own, or --device cpu"
-        )
-    index = int(os.environ.get("LOCAL_RANK", "0"))
-    # All processes of this machine refuse, not only the one that is too many: the first speaks.
-    processes = max(index + 1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    count = torch.cuda.device_count()
-    if processes > count:
-        raise SettingsError(
-            f"torchrun started more processes than there are GPUs here ({count}): "
-            f"use --nproc-per-node={count}"
-        )
-    return torch.device("cuda", index)
-
-
-def _lost_contact(error: BaseException) -> bool:
-    """Whether an error came from the network between the processes."""
-    words = ("gloo", "Gloo", "NCCL", "TCPStore", "Connection")
-    return isinstance(error, torch.distributed.DistError) or any(
-        word in str(error) for word in words
-    )
