@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pytest
 from dmsr_cli import images, pipeline
 from dmsr_cli.cli import pictures as pictures_module
 from dmsr_cli.cli.main import INTERRUPTED, main
-from dmsr_cli.cli.overlap import Outcome, Stopwatch, attempt, in_order
+from dmsr_cli.cli.overlap import ONE_OF_EACH, Lanes, Outcome, Stopwatch, attempt, in_order
 from dmsr_cli.cli.report import BatchReport
 from dmsr_cli.errors import ImageError
 from dmsr_cli.weights import save_weights
@@ -48,9 +49,23 @@ class Line:
         self.ended = {name: threading.Event() for name in names}
         self.outcomes: list[object] = []
         self.under_way: list[list[int]] = []
+        self.drawn: list[int] = []
+        self.stopped = False
 
-    def run(self) -> None:
-        in_order(self.jobs, self.read, self.work, self.write, self.may_read_ahead)
+    def run(self, lanes: Lanes = ONE_OF_EACH) -> None:
+        in_order(
+            *(self.draw(), self.read, self.work, self.write, self.may_read_ahead),
+            should_stop=lambda: self.stopped,
+            lanes=lanes,
+        )
+
+    def draw(self) -> Iterator[int]:
+        for job in self.jobs:
+            self.drawn.append(job)
+            yield job
+
+    def stop(self) -> None:
+        self.stopped = True
 
     def read(self, job: int) -> str:
         return self._stage("read", job)
@@ -151,7 +166,7 @@ class TestInOrder:
         line.run()
         names = [f"{stage} {job}" for job in (1, 2, 3) for stage in ("read", "work", "write")]
         assert line.log[::2] == names
-        assert line.under_way == [[2, 1], [3, 1, 2]]
+        assert line.under_way == [[2, 1], [3, 2]]
 
     @pytest.mark.parametrize("stage", ["read", "work"])
     @pytest.mark.parametrize("job", [1, 2, 3])
@@ -165,6 +180,24 @@ class TestInOrder:
         assert [entry for entry in line.log if entry in ("write 1", "write 2", "write 3")] == [
             *("write 1", "write 2", "write 3"),
         ]
+
+    def test_the_next_is_drawn_when_it_can_be_read(self) -> None:
+        line = Line(4)
+        counts: list[int] = []
+        for job in line.jobs:
+            line.before[f"work {job}"] = lambda: counts.append(len(line.drawn))
+        line.run()
+        assert counts == [2, 3, 4, 4]
+
+    @pytest.mark.parametrize("ahead", [True, False])
+    def test_none_is_begun_after_it_should_stop(self, ahead: bool) -> None:
+        line = Line(4, ahead)
+        line.before["work 2"] = line.stop
+        line.run()
+        assert line.outcomes == [f"read {job}, work {job}" for job in (1, 2)]
+        assert "work 3" not in line.log
+        assert line.drawn == [1, 2, 3]
+        assert threading.active_count() == 1
 
     @pytest.mark.parametrize("job", [1, 2, 3])
     def test_an_error_of_writing_ends_everything(self, job: int) -> None:
@@ -507,8 +540,11 @@ def test_ctrl_c_in_a_process(folder: Path) -> None:
         rest, said = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED, said
     assert "Traceback" not in said
-    assert said.endswith("dmsr: interrupted\n")
     records = [json.loads(line) for line in (first + rest).splitlines()]
+    summary = f"{len(records)} done, 0 skipped, 0 failed, {200 - len(records)} not begun"
+    assert said.endswith(f"interrupted: {summary}\n")
+    assert re.search(r"finishing \d+.png; Ctrl-C again stops at once\n", said)
+    assert 1 <= len(records) < 200
     written = sorted((folder / "album_x2").iterdir())
     assert [Path(record["output"]).name for record in records] == [path.name for path in written]
     for path in written:

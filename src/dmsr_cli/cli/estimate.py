@@ -45,6 +45,7 @@ def estimate(
     animations and clips, the first frame is looked at. INPUT - is standard input.
     """
     from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.cli.stopping import stoppable
     from dmsr_cli.pipeline import load_model
 
     network = load_model(model, device, scale=scale, precision=precision)
@@ -52,15 +53,21 @@ def estimate(
     folder = None if output is None else output.rstrip("/") + "/"
     jobs = _jobs(inputs, folder, recursive)
     report = BatchReport(as_json, text_to_stdout=True)
-    with PatientProgress(report.console, "estimating") as progress:
+    with (
+        stoppable(len(jobs), report.announce_the_end) as interruption,
+        PatientProgress(report.console, "estimating") as progress,
+    ):
         for number, job in enumerate(jobs):
+            if interruption.requested:
+                break
+            report.running = job.short_name
             progress.update(number / len(jobs), job.short_name)
             record = _record(job, network)
             work = partial(_estimate, job, network, folder is not None, overwrite)
             report.run(record, work, debug)
             for warning in record["warnings"]:
                 report.warn(job.short_name, warning)
-    return report.finish()
+    return report.finish(interruption, len(jobs))
 
 
 def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[Job]:

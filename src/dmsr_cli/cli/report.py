@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
 
+if TYPE_CHECKING:
+    from dmsr_cli.training.interruption import Interruption
+
+INTERRUPTED_BY = 128
+"""Exit status after a signal, less the signal's number, as shells have it."""
 PATIENCE = 2.0
 """Seconds before a progress bar appears: what is done sooner needs none."""
 
@@ -30,6 +35,7 @@ class BatchReport:
         self.as_json = as_json
         self.text_to_stdout = text_to_stdout
         self.counts = {"ok": 0, "skipped": 0, "failed": 0}
+        self.running: str | None = None
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         # A note about one picture waits for the line about the one before, which is being written.
         self._turn = threading.RLock()
@@ -82,12 +88,24 @@ class BatchReport:
         if not self.as_json:
             self.say(f"dmsr: warning: {name}: {text}", style="yellow")
 
-    def finish(self) -> int:
-        """Print the summary of a batch; returns the exit status."""
-        if sum(self.counts.values()) > 1:
-            done, skipped, failed = self.counts.values()
+    def announce_the_end(self) -> None:
+        """Say what happens after the first Ctrl-C."""
+        running = f"finishing {self.running}; " if self.running else ""
+        self.say(f"{running}Ctrl-C again stops at once")
+
+    def finish(self, interruption: Interruption, count: int) -> int:
+        """Print the summary of a batch of so many; returns the exit status."""
+        done, skipped, failed = self.counts.values()
+        begun = sum(self.counts.values())
+        if interruption.requested:
+            self.say(
+                f"interrupted: {done} done, {skipped} skipped, {failed} failed, "
+                f"{count - begun} not begun"
+            )
+            return INTERRUPTED_BY + interruption.number
+        if begun > 1:
             self.say(f"{done} done, {skipped} skipped, {failed} failed")
-        return 1 if self.counts["failed"] else 0
+        return 1 if failed else 0
 
 
 class PatientProgress:

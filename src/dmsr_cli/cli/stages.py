@@ -49,6 +49,7 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
     image = source.take()
     if image is None:
         return None
+    picture.share.report.running = picture.share.name
     with picture.stopwatch.running():
         if isinstance(image, Moving):
             return restore_moving(picture, image)

@@ -104,6 +104,7 @@ def upscale(
     from dmsr_cli.cli.pictures import Picture, Share, may_be_read_ahead, new_record
     from dmsr_cli.cli.report import BatchReport, PatientProgress
     from dmsr_cli.cli.stages import finish, read, restore
+    from dmsr_cli.cli.stopping import stoppable
     from dmsr_cli.pipeline import check_tile
     from dmsr_cli.resizing import SECOND_PASS, Enlargement
 
@@ -120,16 +121,22 @@ def upscale(
     report.say(f"{names_of(known) or models.name} on {models.device}")
     if len(known) == 2 or (passes == 2 and not known):
         report.say(f"two passes{'' if known else ' where one is too little'}: {SECOND_PASS}")
-    with PatientProgress(report.console, "upscaling") as progress:
-        pictures = [
+    with (
+        stoppable(len(jobs), report.announce_the_end) as interruption,
+        PatientProgress(report.console, "upscaling") as progress,
+    ):
+        pictures = (
             Picture(
                 *(job, batch, new_record(job, wanted, known), Stopwatch()),
                 Share(report, progress, number, len(jobs), job.short_name),
             )
             for number, job in enumerate(jobs)
-        ]
-        in_order(pictures, read, restore, finish, may_be_read_ahead)
-    return report.finish()
+        )
+        in_order(
+            *(pictures, read, restore, finish, may_be_read_ahead),
+            should_stop=lambda: interruption.requested,
+        )
+    return report.finish(interruption, len(jobs))
 
 
 def _check_choices(

@@ -18,6 +18,8 @@ class Interruption:
     """Tells whether somebody asked the run to stop."""
 
     requested: bool = False
+    number: int = 0
+    """Of the signal that asked."""
 
 
 @contextlib.contextmanager
@@ -45,7 +47,7 @@ def watch_for_interruption() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
     def request(number: int, frame: FrameType | None) -> None:
-        interruption.requested = True
+        interruption.requested, interruption.number = True, number
         if signal.SIGINT in previous:
             signal.signal(signal.SIGINT, previous[signal.SIGINT])
 
