@@ -45,3 +45,7 @@ class SettingsError(DmsrError):
 
 class TrainingError(DmsrError):
     """Training cannot go on."""
+
+
+class SharingError(DmsrError):
+    """The processes of a shared batch lost each other."""

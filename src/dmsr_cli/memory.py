@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
+from dmsr_cli.processes import launched_here
+
 FALLBACK = 1 << 30
 """Bytes that are taken to be free where the system tells nothing."""
 
@@ -59,7 +61,9 @@ def _system_memory() -> list[int]:
     if sys.platform == "win32":
         return _windows_memory()
     machine = _linux_memory() or _posix_memory()
-    return [*machine, *_cgroup_memory(), *_process_limits()]
+    # What torchrun started beside this process takes as much.
+    shares = [free // launched_here() for free in (*machine, *_cgroup_memory())]
+    return [*shares, *_process_limits()]
 
 
 def _linux_memory() -> list[int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dmsr_cli.errors import SettingsError
@@ -12,6 +15,13 @@ from dmsr_cli.errors import SettingsError
 if TYPE_CHECKING:
     import torch
     from torch.distributed.distributed_c10d import Store
+
+BEAT_EVERY = 0.5
+"""Seconds between two signs of life."""
+LEFT = -(1 << 40)
+"""Added to the count of a process's signs of life when it leaves."""
+MEETING_PATIENCE = 300.0
+"""Seconds in which all processes must have come; torch's own waiting ends then, too."""
 
 
 def launched_size() -> int:
@@ -75,13 +85,17 @@ def meeting_place(rank: int, size: int) -> Store:
     that is there already may be an old one.
     """
     # Here, because some builds of PyTorch have none of it, and work with one process.
+    from torch.distributed import DistStoreError
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://"))
     if rank == 0:
         name = secrets.token_hex(8)
+        give_up = time.monotonic() + MEETING_PATIENCE
         while store.add(f"dmsr/here/{name}", 0) < size - 1:
+            if time.monotonic() > give_up:
+                raise DistStoreError(f"not all {size} processes came")
             for other in range(1, size):
                 question = f"dmsr/question/{other}"
                 if store.check([question]):
@@ -103,3 +117,52 @@ def lost_contact(error: BaseException) -> bool:
     return isinstance(error, torch.distributed.DistError) or any(
         word in str(error) for word in words
     )
+
+
+class Pulses:
+    """Signs of life: each process counts its own up, and looks at those of others."""
+
+    def __init__(self, store: Store, rank: int) -> None:
+        self._store = store
+        self._rank = rank
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._over = threading.Event()
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Count up while the block runs, in a thread."""
+        thread = threading.Thread(target=self._beat, name="dmsr-pulse", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def leave(self) -> None:
+        """Say that this process has nothing more to do; it must not use the store after that."""
+        self._over.set()
+        self._store.add(f"pulse/{self._rank}", LEFT)
+
+    def is_at_work(self, rank: int, patience: float) -> bool:
+        """Neither has it left, nor was it silent for longer than `patience` (in seconds)."""
+        count = self._store.add(f"pulse/{rank}", 0)
+        last, since = self._seen.get(rank, (None, 0.0))
+        if count != last:
+            since = time.monotonic()
+            self._seen[rank] = count, since
+        return count >= 0 and time.monotonic() - since < patience
+
+    def is_felt(self, rank: int, patience: float) -> bool:
+        """Wait for a sign of life."""
+        before, give_up = self._store.add(f"pulse/{rank}", 0), time.monotonic() + patience
+        while time.monotonic() < give_up:
+            if self._store.add(f"pulse/{rank}", 0) != before:
+                return True
+            time.sleep(BEAT_EVERY / 5)
+        return False
+
+    def _beat(self) -> None:
+        with contextlib.suppress(RuntimeError):  # who works meets the same, and says so
+            while not self._over.wait(BEAT_EVERY):
+                self._store.add(f"pulse/{self._rank}", 1)

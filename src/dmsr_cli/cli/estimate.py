@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmsr_cli.cli.options import debug_option, input_options, model_options
+from dmsr_cli.cli.sharing import refuse_several
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
@@ -48,6 +49,7 @@ def estimate(
     from dmsr_cli.cli.stopping import stoppable
     from dmsr_cli.pipeline import load_model
 
+    refuse_several("estimate")
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"

@@ -10,6 +10,7 @@ import click
 
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
+from dmsr_cli.processes import launched_rank
 
 COMMANDS = {
     "upscale": "Restore pictures at x2, x3, x4, or any size.",
@@ -61,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = cli.main(arguments, prog_name="dmsr", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
+        if launched_rank() > 0:  # the first process meets the same, and says it
+            return 0
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):

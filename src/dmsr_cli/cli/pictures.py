@@ -14,7 +14,7 @@ from dmsr_cli.errors import ImageError
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.overlap import Stopwatch
-    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.cli.report import PatientProgress, Report
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize
 
@@ -30,7 +30,7 @@ are opened, their bytes at once: this is a JPEG of some 30 megapixels, or a PNG 
 class Share:
     """Maps the progress of one picture into that of the batch."""
 
-    report: BatchReport
+    report: Report
     progress: PatientProgress
     number: int
     count: int

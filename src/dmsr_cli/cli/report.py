@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
+from dmsr_cli.processes import launched_rank
 
 if TYPE_CHECKING:
     from dmsr_cli.training.interruption import Interruption
@@ -22,6 +23,28 @@ INTERRUPTED_BY = 128
 """Exit status after a signal, less the signal's number, as shells have it."""
 PATIENCE = 2.0
 """Seconds before a progress bar appears: what is done sooner needs none."""
+
+
+class Report(Protocol):
+    """Where the work on a picture says what it has to."""
+
+    @property
+    def running(self) -> str | None:
+        """The picture that is worked on."""
+
+    @running.setter
+    def running(self, name: str | None) -> None: ...
+
+    def run(
+        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
+    ) -> None:
+        """Do the work for one input and report it."""
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print one line."""
+
+    def warn(self, name: str, text: str) -> None:
+        """Say that something of a picture could not be used, or kept."""
 
 
 class BatchReport:
@@ -36,7 +59,9 @@ class BatchReport:
         self.text_to_stdout = text_to_stdout
         self.counts = {"ok": 0, "skipped": 0, "failed": 0}
         self.running: str | None = None
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Of several processes the first one speaks.
+        quiet = launched_rank() > 0
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         # A note about one picture waits for the line about the one before, which is being written.
         self._turn = threading.RLock()
 
@@ -51,32 +76,20 @@ class BatchReport:
             debug: let errors through, to show where they come from.
         """
         with self._turn:
-            self._run(record, work, debug)
+            self.tell(record, complete(record, work, debug))
 
-    def _run(
-        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
-    ) -> None:
-        try:
-            text = work(record)
-        except DmsrError as error:
-            if debug:
-                raise
-            text = str(error)
-            record.update(status="failed", error=text)
-        except Exception as error:
-            if debug:
-                raise
-            text = f"{display_name(record['input'])}: internal error: {describe(error)}"
-            record.update(status="failed", error=text)
-        self.counts[record["status"]] += 1
-        if self.as_json:
-            click.echo(json.dumps(record))  # escapes what is not ASCII
-        if record["status"] == "failed":
-            self.say(f"dmsr: error: {text}", style="red")
-        elif not self.as_json and self.text_to_stdout:
-            click.echo(text)
-        elif not self.as_json:
-            self.say(text)
+    def tell(self, record: dict[str, Any], text: str) -> None:
+        """Count one input, and print its line."""
+        with self._turn:
+            self.counts[record["status"]] += 1
+            if self.as_json:
+                click.echo(json.dumps(record))  # escapes what is not ASCII
+            if record["status"] == "failed":
+                self.say(f"dmsr: error: {text}", style="red")
+            elif not self.as_json and self.text_to_stdout:
+                click.echo(text)
+            elif not self.as_json:
+                self.say(text)
 
     def say(self, text: str, style: str = "") -> None:
         """Print one line on standard error."""
@@ -86,7 +99,7 @@ class BatchReport:
     def warn(self, name: str, text: str) -> None:
         """Say that something of a picture could not be used, or kept; JSON has it in the record."""
         if not self.as_json:
-            self.say(f"dmsr: warning: {name}: {text}", style="yellow")
+            self.say(*warning(name, text))
 
     def announce_the_end(self) -> None:
         """Say what happens after the first Ctrl-C."""
@@ -106,6 +119,27 @@ class BatchReport:
         if begun > 1:
             self.say(f"{done} done, {skipped} skipped, {failed} failed")
         return 1 if failed else 0
+
+
+def complete(record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool) -> str:
+    """Do the work for one input, as `BatchReport.run` has it; returns what a person reads."""
+    try:
+        return work(record)
+    except DmsrError as error:
+        if debug:
+            raise
+        text = str(error)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"{display_name(record['input'])}: internal error: {describe(error)}"
+    record.update(status="failed", error=text)
+    return text
+
+
+def warning(name: str, text: str) -> tuple[str, str]:
+    """The line of a warning, and its style."""
+    return f"dmsr: warning: {name}: {text}", "yellow"
 
 
 class PatientProgress:

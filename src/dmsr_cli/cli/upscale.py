@@ -18,6 +18,7 @@ from dmsr_cli.cli.options import (
     result_options,
     size_options,
 )
+from dmsr_cli.cli.sharing import Alone, refuse_several, shared
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
 @click.option("--skip-existing", is_flag=True, help="Leave results that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @debug_option
+@shared
 def upscale(
     inputs: tuple[str, ...],
     output: str | None,
@@ -91,6 +93,7 @@ def upscale(
     device: str,
     precision: str,
     as_json: bool,
+    team: Alone,
     **choices: Any,
 ) -> int:
     """Restore pictures, or folders of pictures, at x2, x3, x4, or any size.
@@ -111,12 +114,19 @@ def upscale(
     options = UpscaleOptions(**choices)
     _check_choices(options, scale, size)
     check_tile(options.tile, options.overlap)
-    models = Models(model, device, precision)
+    models = Models(model, team.device(device), precision)
     wanted = size or scale or Enlargement(models.default_scale)
     batch = Batch(wanted, passes, models, options)
     known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
-    jobs = plan_jobs(inputs, output, recursive, label=wanted.label, suffix=options.suffix)
-    _check_jobs(jobs, options, as_json)
+
+    def plan() -> list[Job]:
+        planned = plan_jobs(inputs, output, recursive, label=wanted.label, suffix=options.suffix)
+        if any(job.is_piped_in or job.is_piped_out for job in planned):
+            refuse_several("standard input or output")
+        _check_jobs(planned, options, as_json)
+        return planned
+
+    jobs = team.agree(plan)
     report = BatchReport(as_json)
     report.say(f"{names_of(known) or models.name} on {models.device}")
     if len(known) == 2 or (passes == 2 and not known):
@@ -124,13 +134,14 @@ def upscale(
     with (
         stoppable(len(jobs), report.announce_the_end) as interruption,
         PatientProgress(report.console, "upscaling") as progress,
+        team.told_to(report, interruption, lambda job: new_record(job, wanted, known)),
     ):
         pictures = (
             Picture(
                 *(job, batch, new_record(job, wanted, known), Stopwatch()),
-                Share(report, progress, number, len(jobs), job.short_name),
+                Share(team.report_of(number, report), progress, number, len(jobs), job.short_name),
             )
-            for number, job in enumerate(jobs)
+            for number, job in team.draw(jobs)
         )
         in_order(
             *(pictures, read, restore, finish, may_be_read_ahead),

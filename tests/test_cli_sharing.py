@@ -1,0 +1,385 @@
+"""One batch that several processes share, as torchrun starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+import torch
+
+from command_line import dmsr
+from dmsr_cli.cli import sharing
+from dmsr_cli.cli.jobs import Job
+from dmsr_cli.cli.main import main
+from dmsr_cli.cli.messages import BLOCK, Jobs, leave_jobs
+from dmsr_cli.cli.report import BatchReport
+from dmsr_cli.cli.sharing import NO_MORE, Team
+from dmsr_cli.errors import ImageError, SharingError
+from dmsr_cli.processes import LEFT
+from dmsr_cli.training.interruption import Interruption
+from dmsr_cli.weights import save_weights
+from pictures import noise
+from tiny_weights import tiny_model
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or not torch.distributed.is_available(),
+    reason="torchrun, and finding its processes in /proc",
+)
+
+PATIENCE = 120.0
+"""Seconds; what has not ended by then hangs."""
+COUNT = 12
+BAD = "p05b.png"
+LOST = "the same command with --skip-existing goes on"
+
+
+@contextlib.contextmanager
+def torchrun(*arguments: object, restarts: int = 0) -> Iterator[Any]:
+    """Two processes of `dmsr upscale`; none of them outlives the block."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
+        *("--local-addr=127.0.0.1", f"--max-restarts={restarts}", "-m", "dmsr_cli", "upscale"),
+        *("--device", "cpu", *arguments),
+    ]
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield process
+    finally:
+        for number in processes_of(process).values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        process.kill()
+        process.communicate(timeout=PATIENCE)
+
+
+def processes_of(launcher: Any) -> dict[int, int]:
+    """The processes that torchrun has started, by their ranks."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            rank = re.search(rb"(?:^|\0)RANK=(\d+)", (folder / "environ").read_bytes())
+            if parent == launcher.pid and rank:
+                found[int(rank[1])] = int(folder.name)
+    return found
+
+
+def kill_in_the_middle(launcher: Any, rank: int, results: Path) -> None:
+    """Kill one of the processes as soon as there are some results."""
+    give_up = time.monotonic() + PATIENCE
+    while not (results.is_dir() and len(names_in(results)) > 1):
+        assert launcher.poll() is None, launcher.stderr.read()
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    os.kill(processes_of(launcher)[rank], signal.SIGKILL)
+
+
+def ended(launcher: Any) -> tuple[int, str, list[str]]:
+    """Exit status, standard output, and what our processes said on standard error."""
+    stdout, stderr = launcher.communicate(timeout=PATIENCE)
+    ours, _, _ = stderr.partition("Traceback")  # torchrun's own, where a process failed
+    assert not re.search(r'File ".*dmsr_cli', stderr), stderr
+    lines = [line for line in ours.splitlines() if not re.match(r"[EW]\d{4} |\s*$|\*{5}", line)]
+    return launcher.returncode, stdout, lines
+
+
+def upscale(*arguments: object) -> int:
+    """The exit status of one process; here, as that is quicker than to start one."""
+    return main(["upscale", "--device", "cpu", *map(str, arguments)])
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names_in(folder)}
+
+
+def hidden_in(folder: Path) -> list[str]:
+    """Temporary files; what else is hidden says how the results were made."""
+    return [path.name for path in folder.glob(".dmsr-*") if ".tmp" in path.name]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(tiny_model(scale=2), path)
+    return path
+
+
+def make_pictures(folder: Path, side: int) -> Path:
+    folder.mkdir()
+    for number in range(COUNT):
+        picture = noise(side + number, side, 3, seed=number)
+        PIL.Image.fromarray(picture).save(folder / f"p{number:02}.png")
+    return folder
+
+
+@dataclasses.dataclass
+class Large:
+    """Pictures that take long enough to do something meanwhile, and their results."""
+
+    pictures: Path
+    results: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Large:
+    folder = tmp_path_factory.mktemp("large")
+    pictures = make_pictures(folder / "in", 208)
+    assert upscale(pictures, "--model", weights, "-o", folder / "one") == 0
+    return Large(pictures, contents_of(folder / "one"))
+
+
+class TestTwoProcesses:
+    def test_as_one(
+        self, tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pictures = make_pictures(tmp_path / "in", 32)
+        (pictures / BAD).write_bytes(b"no picture")
+        arguments = [pictures, "--model", weights, "--json"]
+        assert upscale(*arguments, "-o", tmp_path / "one") == 1
+        one = capsys.readouterr()
+        with torchrun(*arguments, "-o", tmp_path / "two") as launcher:
+            status, stdout, lines = ended(launcher)
+        assert status == 1
+        assert lines == [line.replace("/one/", "/two/") for line in one.err.splitlines()]
+        assert f"{COUNT} done, 0 skipped, 1 failed" in lines
+        assert records_of(stdout) == records_of(one.out)
+        assert contents_of(tmp_path / "two") == contents_of(tmp_path / "one")
+        assert not hidden_in(tmp_path / "two")
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_one_is_killed(
+        self,
+        rank: int,
+        tmp_path: Path,
+        weights: Path,
+        large: Large,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        results = tmp_path / "two"
+        arguments = [large.pictures, "--model", weights, "-o", results, "--skip-existing"]
+        with torchrun(*arguments) as launcher:
+            kill_in_the_middle(launcher, rank, results)
+            status, _, lines = ended(launcher)
+        assert status != 0
+        found = contents_of(results)
+        assert 0 < len(found) < COUNT
+        assert found.items() <= large.results.items()
+        if rank == 0:
+            assert lines[-1] == f"dmsr: error: process 1 of 2 lost the first one: {LOST}"
+        else:
+            summary = re.fullmatch(r"interrupted: (\d+) done, .* (\d+) not begun", lines[-1])
+            assert summary, lines
+            assert 0 < int(summary[1]) <= len(found)
+            assert int(summary[1]) + int(summary[2]) == COUNT
+
+        assert upscale(*arguments) == 0
+        assert f"{len(found)} skipped" in capsys.readouterr().err
+        assert contents_of(results) == large.results
+
+    def test_restarted(self, tmp_path: Path, weights: Path, large: Large) -> None:
+        results = tmp_path / "two"
+        arguments = [large.pictures, "--model", weights, "-o", results, "--skip-existing"]
+        with torchrun(*arguments, restarts=1) as launcher:
+            kill_in_the_middle(launcher, 1, results)
+            status, _, lines = ended(launcher)
+        assert status == 0, lines
+        summary = re.fullmatch(r"(\d+) done, (\d+) skipped, 0 failed", lines[-1])
+        assert summary, lines
+        assert int(summary[2]) > 0
+        assert int(summary[1]) + int(summary[2]) == COUNT
+        assert contents_of(results) == large.results
+
+    def test_an_error_is_said_once(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch()
+        with torchrun(tmp_path, "--model", "missing.safetensors") as launcher:
+            status, stdout, lines = ended(launcher)
+        assert (status, stdout) == (1, "")
+        assert len(lines) == 1
+        assert "missing.safetensors" in lines[0]
+
+
+def records_of(stdout: str) -> list[dict[str, Any]]:
+    """The JSON Lines, without what is different in each run."""
+    records = [json.loads(line) for line in stdout.splitlines()]
+    for record in records:
+        record["output"] = Path(record["output"]).name
+        for name in ("seconds", "started", "finished"):
+            record.pop(name, None)
+    return records
+
+
+class TestOfCommands:
+    """What each process says by itself, where torchrun started two."""
+
+    @pytest.fixture(autouse=True)
+    def _launched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        started = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+        for name, value in started.items():
+            monkeypatch.setenv(name, value)
+
+    @pytest.mark.parametrize("arguments", [["upscale", "--bogus"], ["estimate", "a.png"]])
+    def test_usage_is_explained_once(
+        self, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("RANK", "0")
+        first = dmsr(*arguments)
+        assert first.returncode == 2
+        assert (
+            "bogus" in first.stderr or "cannot share estimate: leave torchrun out" in first.stderr
+        )
+        monkeypatch.setenv("RANK", "1")
+        other = dmsr(*arguments)
+        assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
+
+
+class TestJobs:
+    def test_come_as_they_went(self) -> None:
+        store = torch.distributed.HashStore()
+        error = ImageError("no pictures in the folder x")
+        jobs = [
+            Job(Path(f"{number}.png"), Path("out") / f"{number}.jpg") for number in range(BLOCK)
+        ]
+        jobs.append(Job(Path(os.fsdecode(b"\xff\n.png")), Path("täst"), is_named_by_user=True))
+        leave_jobs(store, [*jobs, Job(Path("x"), Path("y"), error)])
+        found = Jobs(store)
+        assert list(found)[:-1] == jobs
+        assert found[0] == jobs[0]
+        assert str(found[BLOCK + 1].error) == str(error)
+        with pytest.raises(IndexError):
+            found[BLOCK + 2]
+
+
+@dataclasses.dataclass
+class Crew:
+    """Rank 0 in this process, and a store in which somebody may play rank 1."""
+
+    store: Any
+    team: Team
+    jobs: list[Job]
+    report: BatchReport
+
+    def work(self, interruption: Interruption, stop_at: int = NO_MORE) -> None:
+        """Do what falls to rank 0."""
+        with self.team.told_to(self.report, interruption, record_of):
+            for number, job in self.team.draw(self.jobs):
+                self.team.report_of(number, self.report).run(record_of(job), succeed, debug=False)
+                if number >= stop_at:
+                    interruption.requested = True
+                    break
+
+
+def record_of(job: Job) -> dict[str, Any]:
+    return {"input": str(job.source), "status": None, "error": None}
+
+
+def succeed(record: dict[str, Any]) -> str:
+    record["status"] = "ok"
+    return f"{record['input']} is done"
+
+
+@pytest.fixture
+def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
+    monkeypatch.setattr(sharing, "PATIENCE", 0.3)
+    monkeypatch.setattr(sharing, "SHORT_PATIENCE", 0.2)
+    store = torch.distributed.HashStore()
+    jobs = [Job(Path(f"{number}.png"), Path(f"{number}_x2.png")) for number in range(5)]
+    team = Team(store, 0, 2)
+    team.agree(lambda: jobs)
+    return Crew(store, team, jobs, BatchReport(as_json=True))
+
+
+class TestFirstProcess:
+    """What torchrun would end, others as srun do not."""
+
+    def test_does_not_wait_for_one_that_has_gone(
+        self, crew: Crew, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        other = Team(crew.store, 1, 2)
+        jobs = other.agree(lambda: [])
+        numbers = other.draw(jobs)
+        number, job = next(numbers)
+        other.report_of(number, crew.report).run(record_of(job), succeed, debug=False)
+        next(numbers)
+        crew.work(Interruption())
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [record["input"] for record in records] == [str(job.source) for job in crew.jobs]
+        assert [record["status"] for record in records] == ["ok", "failed", "ok", "ok", "ok"]
+        assert LOST in records[1]["error"]
+        assert crew.report.finish(Interruption(), len(crew.jobs)) == 1
+
+    def test_waits_for_one_that_works(self, crew: Crew, capsys: pytest.CaptureFixture[str]) -> None:
+        other = Team(crew.store, 1, 2)
+        number, job = next(other.draw(other.agree(lambda: [])))
+
+        def work() -> None:
+            for _ in range(10):
+                time.sleep(0.1)
+                crew.store.add("pulse/1", 1)
+            other.report_of(number, crew.report).run(record_of(job), succeed, debug=False)
+            crew.store.add("pulse/1", LEFT)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        crew.work(Interruption())
+        thread.join()
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [record["status"] for record in records] == ["ok"] * 5
+
+    def test_stops_the_others(self, crew: Crew, capsys: pytest.CaptureFixture[str]) -> None:
+        other = Team(crew.store, 1, 2)
+        jobs = other.agree(lambda: [])
+        interruption = Interruption()
+        crew.work(interruption, stop_at=2)
+        assert list(other.draw(jobs)) == []
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert len(records) == 3
+        assert crew.report.finish(interruption, len(jobs)) != 0
+
+    def test_ends_when_it_cannot_speak(self, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+        def tell(*_: object) -> None:
+            raise BrokenPipeError
+
+        monkeypatch.setattr(crew.report, "tell", tell)
+        with pytest.raises(BrokenPipeError):
+            crew.work(Interruption())
+
+
+class TestOtherProcess:
+    def leave(self, store: Any) -> None:
+        other = Team(store, 1, 2)
+        interruption = Interruption(requested=True)
+        with other.told_to(BatchReport(as_json=False), interruption, record_of):
+            pass
+
+    def test_says_that_the_first_has_gone(self, crew: Crew) -> None:
+        with pytest.raises(SharingError, match="process 1 of 2 lost the first one"):
+            self.leave(crew.store)
+
+    def test_leaves_without_a_word(self, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sharing, "SHORT_PATIENCE", 5.0)
+        with crew.team.pulses.beating():
+            self.leave(crew.store)
+        assert crew.store.add("pulse/1", 0) < 0
