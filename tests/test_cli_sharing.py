@@ -162,8 +162,9 @@ class TestTwoProcesses:
         with torchrun(*arguments, "-o", tmp_path / "two") as launcher:
             status, stdout, lines = ended(launcher)
         assert status == 1
-        assert lines == [line.replace("/one/", "/two/") for line in one.err.splitlines()]
-        assert f"{COUNT} done, 0 skipped, 1 failed" in lines
+        expected = [line.replace("/one/", "/two/") for line in one.err.splitlines()]
+        assert list(map(without_times, lines)) == list(map(without_times, expected))
+        assert lines[-1].startswith(f"{COUNT} done, 0 skipped, 1 failed")
         assert records_of(stdout) == records_of(one.out)
         assert contents_of(tmp_path / "two") == contents_of(tmp_path / "one")
         assert not hidden_in(tmp_path / "two")
@@ -196,7 +197,7 @@ class TestTwoProcesses:
             status, _, lines = ended(launcher)
         assert status == 0, lines
         numbers = [
-            [int(number) for number in re.findall(r"\d+", line)]
+            [int(number) for number in re.findall(r"\d+", without_times(line))]
             for line in lines
             if re.search(r"\d+ done", line)
         ]
@@ -215,6 +216,11 @@ class TestTwoProcesses:
         assert (status, stdout) == (1, "")
         assert len(lines) == 1
         assert "missing.safetensors" in lines[0]
+
+
+def without_times(line: str) -> str:
+    """The summary ends with them."""
+    return re.sub(r" \(.*\)$", "", line)
 
 
 def records_of(stdout: str) -> list[dict[str, Any]]:
@@ -280,12 +286,27 @@ class Crew:
 
     def work(self, interruption: Interruption, stop_at: int = NO_MORE) -> None:
         """Do what falls to rank 0."""
-        with self.team.told_to(self.report, interruption, record_of):
+        with self.team.telling(self.report, lambda: interruption.requested, record_of):
             for number, job in self.team.draw(self.jobs):
-                self.team.report_of(number, self.report).run(record_of(job), succeed, debug=False)
+                self.report.run(record_of(job), succeed, debug=False, number=number)
                 if number >= stop_at:
                     interruption.requested = True
                     break
+
+
+class Other:
+    """Rank 1."""
+
+    def __init__(self, store: Any) -> None:
+        self.team = Team(store, 1, 2)
+        self.report = self.team.report(as_json=True)
+        self.jobs = self.team.agree(lambda: [])
+        self.numbers = self.team.draw(self.jobs)
+
+    def finish(self, number: int, job: Job) -> None:
+        self.report.say("so it is", number=number)
+        self.report.say("of all pictures")
+        self.report.run(record_of(job), succeed, debug=False, number=number)
 
 
 def record_of(job: Job) -> dict[str, Any]:
@@ -305,7 +326,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
     jobs = [Job(Path(f"{number}.png"), Path(f"{number}_x2.png")) for number in range(5)]
     team = Team(store, 0, 2)
     team.agree(lambda: jobs)
-    return Crew(store, team, jobs, BatchReport(as_json=True))
+    return Crew(store, team, jobs, team.report(as_json=True))
 
 
 class TestFirstProcess:
@@ -314,28 +335,27 @@ class TestFirstProcess:
     def test_does_not_wait_for_one_that_has_gone(
         self, crew: Crew, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        other = Team(crew.store, 1, 2)
-        jobs = other.agree(lambda: [])
-        numbers = other.draw(jobs)
-        number, job = next(numbers)
-        other.report_of(number, crew.report).run(record_of(job), succeed, debug=False)
-        next(numbers)
+        other = Other(crew.store)
+        other.finish(*next(other.numbers))
+        next(other.numbers)
         crew.work(Interruption())
-        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        said = capsys.readouterr()
+        records = [json.loads(line) for line in said.out.splitlines()]
         assert [record["input"] for record in records] == [str(job.source) for job in crew.jobs]
         assert [record["status"] for record in records] == ["ok", "failed", "ok", "ok", "ok"]
         assert LOST in records[1]["error"]
+        assert said.err.splitlines() == ["so it is", f"dmsr: error: {records[1]['error']}"]
         assert crew.report.finish(Interruption(), len(crew.jobs)) == 1
 
     def test_waits_for_one_that_works(self, crew: Crew, capsys: pytest.CaptureFixture[str]) -> None:
-        other = Team(crew.store, 1, 2)
-        number, job = next(other.draw(other.agree(lambda: [])))
+        other = Other(crew.store)
+        taken = next(other.numbers)
 
         def work() -> None:
             for _ in range(10):
                 time.sleep(0.1)
                 crew.store.add("pulse/1", 1)
-            other.report_of(number, crew.report).run(record_of(job), succeed, debug=False)
+            other.finish(*taken)
             crew.store.add("pulse/1", LEFT)
 
         thread = threading.Thread(target=work)
@@ -346,30 +366,45 @@ class TestFirstProcess:
         assert [record["status"] for record in records] == ["ok"] * 5
 
     def test_stops_the_others(self, crew: Crew, capsys: pytest.CaptureFixture[str]) -> None:
-        other = Team(crew.store, 1, 2)
-        jobs = other.agree(lambda: [])
-        interruption = Interruption()
+        other = Other(crew.store)
+        next(other.numbers)
+        interruption = Interruption(number=signal.SIGTERM)
         crew.work(interruption, stop_at=2)
-        assert list(other.draw(jobs)) == []
-        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert len(records) == 3
-        assert crew.report.finish(interruption, len(jobs)) != 0
+        assert list(other.numbers) == []
+        assert len(capsys.readouterr().out.splitlines()) == 2
+        assert crew.report.finish(interruption, len(crew.jobs)) == 128 + signal.SIGTERM
+        assert "interrupted: 2 done, 0 skipped, 0 failed, 3 not begun" in capsys.readouterr().err
 
     def test_ends_when_it_cannot_speak(self, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when that happens while it tells what the other has done."""
+        errors = [BrokenPipeError()]
+
         def tell(*_: object) -> None:
-            raise BrokenPipeError
+            if errors:
+                raise errors.pop()
 
         monkeypatch.setattr(crew.report, "tell", tell)
+        other = Other(crew.store)
+        other.finish(*next(other.numbers))
+
+        def go_on() -> None:
+            with crew.team.telling(crew.report, lambda: False, record_of):
+                while errors:
+                    time.sleep(0.01)
+                time.sleep(0.05)
+                next(crew.team.draw(crew.jobs))
+                pytest.fail("it has drawn a job")
+
         with pytest.raises(BrokenPipeError):
-            crew.work(Interruption())
+            go_on()
 
 
 class TestOtherProcess:
     def leave(self, store: Any) -> None:
-        other = Team(store, 1, 2)
-        interruption = Interruption(requested=True)
-        with other.told_to(BatchReport(as_json=False), interruption, record_of):
+        other = Other(store)
+        with other.team.telling(other.report, lambda: True, record_of):
             pass
+        assert other.team.status(143) == 0
 
     def test_says_that_the_first_has_gone(self, crew: Crew) -> None:
         with pytest.raises(SharingError, match="process 1 of 2 lost the first one"):

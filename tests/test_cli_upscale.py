@@ -55,6 +55,7 @@ def test_json_is_alone_on_standard_output(photo: Path, weights: str, tmp_path: P
     assert set(ok) == {
         *("input", "output", "status", "error", "scale", "width", "height", "model"),
         *("kernel_width", "noise_level", "seconds", "frames", "warnings"),
+        *("reason", "input_pixels", "started", "finished"),
     }
     assert (ok["status"], ok["scale"], ok["width"], ok["height"]) == ("ok", 2, 34, 46)
     assert ok["error"] is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.options import debug_option, input_options, model_options
+from dmsr_cli.cli.options import debug_option, input_options, model_options, report_option
 from dmsr_cli.cli.sharing import refuse_several
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+@report_option
 @debug_option
 def estimate(
     inputs: tuple[str, ...],
@@ -37,6 +38,7 @@ def estimate(
     precision: str,
     overwrite: bool,
     as_json: bool,
+    report_file: Path | None,
     debug: bool,
 ) -> int:
     """Show how pictures are blurred and how noisy they are.
@@ -45,7 +47,8 @@ def estimate(
     nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255. Of
     animations and clips, the first frame is looked at. INPUT - is standard input.
     """
-    from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.cli.progress import PatientProgress
+    from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.cli.stopping import stoppable
     from dmsr_cli.pipeline import load_model
 
@@ -55,9 +58,12 @@ def estimate(
     folder = None if output is None else output.rstrip("/") + "/"
     jobs = _jobs(inputs, folder, recursive)
     report = BatchReport(as_json, text_to_stdout=True)
+    if report_file is not None:
+        report.write_to(report_file, jobs, resume=False, replace=overwrite)
     with (
-        stoppable(len(jobs), report.announce_the_end) as interruption,
+        stoppable(len(jobs) != 1, report.announce_the_end) as interruption,
         PatientProgress(report.console, "estimating") as progress,
+        report.tally.stopwatch.running(),
     ):
         for number, job in enumerate(jobs):
             if interruption.requested:
@@ -83,11 +89,14 @@ def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[
 
 def _record(job: Job, model: Model) -> dict[str, Any]:
     """What is known of a picture before it is touched."""
+    from dmsr_cli.cli.report import now
+
     return {
         **{"input": "-" if job.is_piped_in else str(job.source), "status": None, "error": None},
         **{"scale": model.scale, "warnings": []},
         **{"width": None, "height": None, "model": model.name},
         **{"kernel_width": None, "noise_level": None, "output": None},
+        **{"input_pixels": None, "started": now(), "finished": None},
     }
 
 
@@ -117,6 +126,7 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
     record.update(
         status="ok",
         warnings=list(image.warnings),
+        input_pixels=image.width * image.height,
         width=image.width,
         height=image.height,
         kernel_width=degradation.kernel_width,

@@ -9,18 +9,17 @@ import contextlib
 import dataclasses
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from dmsr_cli.cli.jobs import Job
-from dmsr_cli.cli.report import complete, warning
+from dmsr_cli.cli.report import BatchReport
 from dmsr_cli.errors import DmsrError
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-    from dmsr_cli.cli.report import BatchReport
 
 BLOCK = 100
 """Jobs in one value of the store, which takes 8 MiB: also with the longest names."""
@@ -81,82 +80,53 @@ def _unpacked(values: dict[str, Any]) -> Job:
     return Job(**{name: whole(value) for name, value in values.items()})
 
 
-@dataclasses.dataclass(frozen=True)
-class Message:
-    """What there is to tell of one picture."""
+class RemoteReport(BatchReport):
+    """Sends what there is to tell of a picture to rank 0; what concerns no picture rank 0 knows."""
 
-    number: int
-    record: dict[str, Any]
-    text: str
-    notes: list[tuple[str, str]]
-    """Lines, and their styles, that come before it."""
+    def __init__(self, as_json: bool, store: Store) -> None:
+        super().__init__(as_json)
+        self.console.quiet = True
+        self._store = store
+        self._said: dict[int, list[tuple[str, str]]] = {}
 
+    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool, replace: bool) -> None:
+        """Rank 0 does."""
 
-class Courier:
-    """Takes what the work on one picture says to the desk."""
+    def say(self, text: str, style: str = "", number: int | None = None) -> None:
+        """Keep it until the picture has ended."""
+        if number is not None:
+            self._said.setdefault(number, []).append((text, style))
 
-    def __init__(self, number: int, report: BatchReport, deliver: Callable[[Message], None]):
-        self._number = number
-        self._report = report
-        self._deliver = deliver
-        self._notes: list[tuple[str, str]] = []
-
-    @property
-    def running(self) -> str | None:
-        """The picture that this process works on."""
-        return self._report.running
-
-    @running.setter
-    def running(self, name: str | None) -> None:
-        self._report.running = name
-
-    def run(
-        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
-    ) -> None:
-        """Do the work, and send what came of it."""
-        text = complete(record, work, debug)
-        self._deliver(Message(self._number, record, text, self._notes))
-
-    def say(self, text: str, style: str = "") -> None:
-        """Send it with the rest."""
-        self._notes.append((text, style))
-
-    def warn(self, name: str, text: str) -> None:
-        """Send it with the rest."""
-        if not self._report.as_json:
-            self.say(*warning(name, text))
+    def tell(self, record: dict[str, Any], text: str, number: int | None = None) -> None:
+        """Send it."""
+        assert number is not None, "of several processes none knows which picture is the next"
+        said = self._said.pop(number, [])
+        place = self._store.add("announced", 1)
+        self._store.set(f"message/{place}", json.dumps([number, record, text, said]))
 
 
 class Desk:
-    """Where rank 0 gets what there is to tell, and tells it in the order of the jobs."""
+    """Where rank 0 gets what the others have to tell."""
 
-    def __init__(self, store: Store, is_here: bool) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._is_here = is_here
-        self._waiting: dict[int, Message] = {}
-        self._told = 0
         self._announced = 0
         self._on_the_way: set[int] = set()
         self._errors: list[BaseException] = []
 
-    def courier(self, number: int, report: BatchReport) -> Courier:
-        """For one picture of this process."""
-        return Courier(number, report, self._receive if self._is_here else self._send)
-
     @contextlib.contextmanager
     def opened(self, report: BatchReport) -> Iterator[None]:
-        """Collect and tell while the block runs, in a thread; raises what that raised."""
+        """Pass it on while the block runs, in a thread, and once more; raises what that raised."""
         over = threading.Event()
 
-        def collect_and_tell() -> None:
+        def work() -> None:
             try:
                 while not over.wait(COLLECT_EVERY):
-                    self._collect()
-                    self._tell(report)
+                    self._collect(report)
             except BaseException as error:
                 self._errors.append(error)
 
-        thread = threading.Thread(target=collect_and_tell, name="dmsr-desk", daemon=True)
+        thread = threading.Thread(target=work, name="dmsr-desk", daemon=True)
         thread.start()
         try:
             yield
@@ -164,46 +134,24 @@ class Desk:
             over.set()
             thread.join()
         self.check()
+        self._collect(report)
 
     def check(self) -> None:
-        """Raise what ended the telling."""
+        """Raise what ended it."""
         if self._errors:
             raise self._errors[0]
 
-    def close(self, report: BatchReport, count: int, lost: Callable[[int], None]) -> None:
-        """Tell the rest, of so many jobs in all; `lost` is called for each that nobody told of."""
-        self._collect()
-        self._tell(report)
-        while self._told < count:
-            lost(self._told)
-            self._told += 1
-            self._tell(report)
-
-    def _send(self, message: Message) -> None:
-        place = self._store.add("announced", 1)
-        self._store.set(f"message/{place}", json.dumps(dataclasses.asdict(message)))
-
-    def _receive(self, message: Message) -> None:
-        self.check()
-        self._waiting[message.number] = message
-
-    def _collect(self) -> None:
+    def _collect(self, report: BatchReport) -> None:
         announced = self._store.add("announced", 0)
         self._on_the_way.update(range(self._announced + 1, announced + 1))
         self._announced = announced
         for place in sorted(self._on_the_way):
             key = f"message/{place}"
-            if self._store.check([key]):
-                message = Message(**json.loads(self._store.get(key)))
-                self._waiting[message.number] = message
-                self._store.delete_key(key)
-                self._on_the_way.remove(place)
-
-    def _tell(self, report: BatchReport) -> None:
-        """As far as the order allows."""
-        while self._told in self._waiting:
-            message = self._waiting.pop(self._told)
-            for text, style in message.notes:
-                report.say(text, style)
-            report.tell(message.record, message.text)
-            self._told += 1
+            if not self._store.check([key]):
+                continue
+            number, record, text, said = json.loads(self._store.get(key))
+            self._store.delete_key(key)
+            self._on_the_way.remove(place)
+            for line, style in said:
+                report.say(line, style, number)
+            report.tell(record, text, number)

@@ -211,6 +211,8 @@ class _Reel:
         if self._guides is not None:
             self._guides.next_frame()
         self._done += 1
+        pixels = picture.record["input_pixels"] or 0
+        picture.record["input_pixels"] = pixels + image.width * image.height
         return result
 
     def _show(self, done: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -229,6 +230,27 @@ def input_options(command: Command) -> Command:
         "-r", "--recursive", is_flag=True, help="Take the folders inside folders, too."
     )(command)
     return click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")(command)
+
+
+def report_option(command: Command) -> Command:
+    """--report: the records of --json in a file."""
+    return click.option(
+        *("--report", "report_file"),
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write one JSON object per input, as it ends, and a summary into this file. With "
+        "--skip-existing they are appended to a report that is there.",
+    )(command)
+
+
+def watch_option(command: Command) -> Command:
+    """--watch: serve a folder."""
+    return click.option(
+        "--watch",
+        is_flag=True,
+        help="When all is done, wait for new pictures and do them, too, until Ctrl-C. Turns "
+        "--skip-existing on.",
+    )(command)
 
 
 def debug_option(command: Command) -> Command:

@@ -14,7 +14,8 @@ from dmsr_cli.errors import ImageError
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.overlap import Stopwatch
-    from dmsr_cli.cli.report import PatientProgress, Report
+    from dmsr_cli.cli.progress import PatientProgress
+    from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize
 
@@ -30,11 +31,18 @@ are opened, their bytes at once: this is a JPEG of some 30 megapixels, or a PNG 
 class Share:
     """Maps the progress of one picture into that of the batch."""
 
-    report: Report
+    report: BatchReport
     progress: PatientProgress
     number: int
     count: int
     name: str
+    turn: int = 0
+    """Its place among all that the report tells of, also in the rounds before."""
+
+    def begin(self) -> None:
+        """Show that it is this picture's turn."""
+        self.report.running = self.name
+        self.progress.rename(self.name)
 
     def __call__(self, done: float) -> None:
         """Show that this share of the picture is done."""
@@ -42,7 +50,7 @@ class Share:
 
     def note(self, text: str) -> None:
         """Say that something slower is tried with this picture."""
-        self.report.say(f"{self.name}: {text}")
+        self.report.say(f"{self.name}: {text}", number=self.turn)
 
 
 def of_pass(
@@ -63,7 +71,8 @@ def new_record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -
         **{"scale": getattr(wanted, "factor", None), "width": None, "height": None},
         **{"model": names_of(known) or None},
         **{"kernel_width": None, "noise_level": None, "seconds": None},
-        **{"frames": None, "warnings": []},
+        **{"frames": None, "warnings": [], "reason": None, "input_pixels": None},
+        **{"started": None, "finished": None},
     }
 
 
@@ -108,7 +117,7 @@ class Picture:
     def warn(self, text: str) -> None:
         """Put it into the record, and tell people."""
         self.record["warnings"].append(text)
-        self.share.report.warn(self.share.name, text)
+        self.share.report.warn(self.share.name, text, self.share.turn)
 
 
 def may_be_read_ahead(picture: Picture, under_way: Sequence[Picture]) -> bool:

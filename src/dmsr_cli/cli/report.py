@@ -4,69 +4,65 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from dmsr_cli.cli.journal import Journal, check_is_apart
+from dmsr_cli.cli.tally import Tally
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
-from dmsr_cli.processes import launched_rank
 
 if TYPE_CHECKING:
+    from dmsr_cli.cli.jobs import Job
     from dmsr_cli.training.interruption import Interruption
 
 INTERRUPTED_BY = 128
 """Exit status after a signal, less the signal's number, as shells have it."""
-PATIENCE = 2.0
-"""Seconds before a progress bar appears: what is done sooner needs none."""
-
-
-class Report(Protocol):
-    """Where the work on a picture says what it has to."""
-
-    @property
-    def running(self) -> str | None:
-        """The picture that is worked on."""
-
-    @running.setter
-    def running(self, name: str | None) -> None: ...
-
-    def run(
-        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
-    ) -> None:
-        """Do the work for one input and report it."""
-
-    def say(self, text: str, style: str = "") -> None:
-        """Print one line."""
-
-    def warn(self, name: str, text: str) -> None:
-        """Say that something of a picture could not be used, or kept."""
 
 
 class BatchReport:
-    """Counts results, and prints each: for people, or as JSON Lines on standard output.
+    """Tells of each input when it has ended, in the order of the inputs, and of all at the end.
 
-    What people read goes to standard error, unless it is itself the result (`text_to_stdout`).
-    Several threads may use it.
+    For people, or as JSON Lines on standard output; what people read goes to standard error,
+    unless it is itself the result (`text_to_stdout`). Several threads may use it. What is said of
+    a picture waits for the line about the one before.
     """
 
     def __init__(self, as_json: bool, text_to_stdout: bool = False) -> None:
         self.as_json = as_json
         self.text_to_stdout = text_to_stdout
-        self.counts = {"ok": 0, "skipped": 0, "failed": 0}
+        self.tally = Tally()
         self.running: str | None = None
-        # Of several processes the first one speaks.
-        quiet = launched_rank() > 0
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
-        # A note about one picture waits for the line about the one before, which is being written.
-        self._turn = threading.RLock()
+        """The name of the picture that is worked on."""
+        self.on_told: Callable[[dict[str, Any]], None] | None = None
+        """Called with each record when it has been told."""
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._journal: Journal | None = None
+        self._lock = threading.RLock()
+        self._turn = 0
+        self._ended: dict[int, tuple[dict[str, Any], str]] = {}
+        self._notes: dict[int, list[tuple[str, str]]] = {}
+
+    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool, replace: bool) -> None:
+        """Write the records into a file, too: at the end of what is there, or in its place.
+
+        Raises:
+            SettingsError: it cannot be written, or must not be.
+        """
+        check_is_apart(path, jobs)
+        self._journal = Journal(path, self.alert, resume=resume, replace=replace)
 
     def run(
-        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
+        self,
+        record: dict[str, Any],
+        work: Callable[[dict[str, Any]], str],
+        debug: bool,
+        number: int | None = None,
     ) -> None:
         """Do the work for one input and report it; whatever fails, the next one gets its turn.
 
@@ -74,109 +70,123 @@ class BatchReport:
             record: what is known beforehand; `work` fills in the rest.
             work: sets `status` in the record to "ok" or "skipped"; returns what a person reads.
             debug: let errors through, to show where they come from.
+            number: of the input, from 0; the next one if not given.
         """
-        with self._turn:
-            self.tell(record, complete(record, work, debug))
+        try:
+            text = work(record)
+        except Exception as error:
+            if debug:
+                raise
+            text = str(error)
+            if not isinstance(error, DmsrError):
+                text = f"{display_name(record['input'])}: internal error: {describe(error)}"
+            record.update(status="failed", error=text)
+        record["finished"] = now()
+        self.tell(record, text, number)
 
-    def tell(self, record: dict[str, Any], text: str) -> None:
-        """Count one input, and print its line."""
-        with self._turn:
-            self.counts[record["status"]] += 1
-            if self.as_json:
-                click.echo(json.dumps(record))  # escapes what is not ASCII
-            if record["status"] == "failed":
-                self.say(f"dmsr: error: {text}", style="red")
-            elif not self.as_json and self.text_to_stdout:
-                click.echo(text)
-            elif not self.as_json:
-                self.say(text)
+    def tell(self, record: dict[str, Any], text: str, number: int | None = None) -> None:
+        """Report an input that has ended, when it is its turn."""
+        with self._lock:
+            self._ended[self._turn if number is None else number] = record, text
+            self._go_on()
 
-    def say(self, text: str, style: str = "") -> None:
-        """Print one line on standard error."""
-        with self._turn:
-            self.console.print(text, style=style, markup=False)
+    def untold(self, count: int) -> list[int]:
+        """The numbers of those, of so many inputs, of which nothing is known to have ended."""
+        with self._lock:
+            return [number for number in range(self._turn, count) if number not in self._ended]
 
-    def warn(self, name: str, text: str) -> None:
+    def tell_the_rest(self) -> None:
+        """Report all that have ended; nobody waits any more for those before them."""
+        with self._lock:
+            while self._ended:
+                self._turn = min(self._ended)
+                self._go_on()
+
+    def say(self, text: str, style: str = "", number: int | None = None) -> None:
+        """Print one line on standard error; if it is about an input, when it is its turn."""
+        with self._lock:
+            if number is not None and number > self._turn:
+                self._notes.setdefault(number, []).append((text, style))
+            else:
+                self.console.print(text, style=style, markup=False)
+
+    def warn(self, name: str, text: str, number: int | None = None) -> None:
         """Say that something of a picture could not be used, or kept; JSON has it in the record."""
         if not self.as_json:
-            self.say(*warning(name, text))
+            self.say(f"dmsr: warning: {name}: {text}", "yellow", number)
+
+    def alert(self, text: str) -> None:
+        """Say that something is wrong that concerns no single picture."""
+        self.say(f"dmsr: warning: {text}", "yellow")
 
     def announce_the_end(self) -> None:
         """Say what happens after the first Ctrl-C."""
-        running = f"finishing {self.running}; " if self.running else ""
-        self.say(f"{running}Ctrl-C again stops at once")
+        if self.running:
+            self.say(f"finishing {self.running}; Ctrl-C again stops at once")
 
-    def finish(self, interruption: Interruption, count: int) -> int:
-        """Print the summary of a batch of so many; returns the exit status."""
-        done, skipped, failed = self.counts.values()
-        begun = sum(self.counts.values())
-        if interruption.requested:
-            self.say(
-                f"interrupted: {done} done, {skipped} skipped, {failed} failed, "
-                f"{count - begun} not begun"
-            )
-            return INTERRUPTED_BY + interruption.number
-        if begun > 1:
-            self.say(f"{done} done, {skipped} skipped, {failed} failed")
-        return 1 if failed else 0
+    def finish(self, interruption: Interruption, count: int, *, is_endless: bool = False) -> int:
+        """Print the summary; returns the exit status.
+
+        Args:
+            interruption: whether somebody ended the batch.
+            count: how many jobs there were.
+            is_endless: an interruption is the normal end, if no job was left undone.
+        """
+        left = count - self.tally.total
+        is_cut = interruption.requested and (left > 0 or not is_endless)
+        status = 1 if self.tally.counts["failed"] else 0
+        if is_cut:
+            status = INTERRUPTED_BY + interruption.number
+        if self.tally.total > 1 or is_cut or is_endless:
+            for line in self.tally.lines(left if is_cut else None):
+                self.say(line)
+        if self._journal is not None:
+            self._journal.write({"summary": self._summary(left, status)})
+            self._journal.close()
+        return status
+
+    def _summary(self, not_begun: int, status: int) -> dict[str, Any]:
+        tally = self.tally
+        return {
+            **tally.counts,
+            "not_begun": not_begun,
+            "left_alone": tally.left_alone,
+            "input_pixels": tally.pixels,
+            "seconds": round(tally.stopwatch.seconds, 3),
+            "finished": now(),
+            "exit_status": status,
+        }
+
+    def _go_on(self) -> None:
+        """Tell everything whose turn it is."""
+        while True:
+            for text, style in self._notes.pop(self._turn, ()):
+                self.say(text, style)
+            if self._turn not in self._ended:
+                return
+            record, text = self._ended.pop(self._turn)
+            self._turn += 1
+            self._tell(record, text)
+
+    def _tell(self, record: dict[str, Any], text: str) -> None:
+        self.tally.add(record)
+        if self._journal is not None:
+            self._journal.write(record)
+        if self.as_json:
+            click.echo(json.dumps(record))  # escapes what is not ASCII
+        if record["status"] == "failed":
+            self.say(f"dmsr: error: {text}", style="red")
+        elif not self.as_json and self.text_to_stdout:
+            click.echo(text)
+        elif not self.as_json:
+            self.say(text)
+        if self.on_told is not None:
+            self.on_told(record)
 
 
-def complete(record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool) -> str:
-    """Do the work for one input, as `BatchReport.run` has it; returns what a person reads."""
-    try:
-        return work(record)
-    except DmsrError as error:
-        if debug:
-            raise
-        text = str(error)
-    except Exception as error:
-        if debug:
-            raise
-        text = f"{display_name(record['input'])}: internal error: {describe(error)}"
-    record.update(status="failed", error=text)
-    return text
-
-
-def warning(name: str, text: str) -> tuple[str, str]:
-    """The line of a warning, and its style."""
-    return f"dmsr: warning: {name}: {text}", "yellow"
-
-
-class PatientProgress:
-    """A progress bar on standard error that shows itself only when it takes long."""
-
-    def __init__(self, console: Console, text: str, patience: float = PATIENCE) -> None:
-        columns = (
-            *(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn()),
-            TimeRemainingColumn(),
-        )
-        self.bar = Progress(*columns, console=console, transient=True)
-        self.task = self.bar.add_task(text, total=1.0)
-        self.timer = threading.Timer(patience, self.bar.start)
-        self.timer.daemon = True
-        self.visible = console.is_terminal  # a pipe gets no bar
-
-    def update(self, done: float, text: str | None = None) -> None:
-        """Set the share that is done, 0 to 1."""
-        self.bar.update(self.task, completed=done, description=text)
-
-    def __enter__(self) -> PatientProgress:
-        """Start waiting."""
-        if self.visible:
-            self.timer.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Take the bar away."""
-        if self.visible:
-            self.timer.cancel()
-            self.timer.join()
-            self.bar.stop()
+def now() -> str:
+    """The time as ISO 8601 has it, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def describe(error: BaseException) -> str:

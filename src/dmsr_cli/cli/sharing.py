@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
     from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.report import BatchReport, Report
-    from dmsr_cli.training.interruption import Interruption
+    from dmsr_cli.cli.report import BatchReport
 
 LOOK_EVERY = 0.05
 """Seconds between two looks into the store: waiting in it would block the other threads."""
@@ -66,19 +65,21 @@ class Alone:
         """The jobs that fall to this process, each with its place in the batch."""
         return iter(enumerate(jobs))
 
-    def report_of(self, number: int, report: BatchReport) -> Report:
-        """Where the work on one picture says what it has to."""
-        return report
+    def report(self, as_json: bool) -> BatchReport:
+        """Where the work on pictures says what it has to."""
+        from dmsr_cli.cli.report import BatchReport
+
+        return BatchReport(as_json)
 
     @contextlib.contextmanager
-    def told_to(
-        self, report: BatchReport, interruption: Interruption, record_of: Records
+    def telling(
+        self, report: BatchReport, should_stop: Callable[[], bool], record_of: Records
     ) -> Iterator[None]:
         """While the block runs, tell what is done; it ends when nothing more will come.
 
         Args:
-            report: of rank 0.
-            interruption: somebody wants the end of this process.
+            report: of this process.
+            should_stop: somebody wants the end.
             record_of: what is known of a job that a process took with it.
         """
         yield
@@ -101,7 +102,7 @@ class Team(Alone):
         self._store = store
         self._others = range(1, size)
         self.pulses = Pulses(store, rank)
-        self._desk = Desk(store, self.leads)
+        self._desk = Desk(store)
         self._jobs: Sequence[Job] = []
 
     def device(self, name: str) -> str:
@@ -134,31 +135,31 @@ class Team(Alone):
     def draw(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Job]]:
         """Each job falls to the process that asks for it first."""
         while (number := self._store.add("drawn", 1) - 1) < len(jobs):
+            self._desk.check()
             yield number, jobs[number]
 
-    def report_of(self, number: int, report: BatchReport) -> Report:
-        """Takes it to rank 0."""
-        return self._desk.courier(number, report)
+    def report(self, as_json: bool) -> BatchReport:
+        """Of rank 0, or one that goes to it."""
+        from dmsr_cli.cli.messages import RemoteReport
+
+        return super().report(as_json) if self.leads else RemoteReport(as_json, self._store)
 
     @contextlib.contextmanager
-    def told_to(
-        self, report: BatchReport, interruption: Interruption, record_of: Records
+    def telling(
+        self, report: BatchReport, should_stop: Callable[[], bool], record_of: Records
     ) -> Iterator[None]:
         """Rank 0 tells what all have done, in the order of the jobs, and waits for the others."""
         if not self.leads:
             yield
-            self._leave(interruption)
+            self._leave(should_stop())
             return
         with self._desk.opened(report):
             yield
-            self._wait_for_the_others(interruption)
-
-        def lost(number: int) -> None:
-            if not interruption.requested:
-                job = self._jobs[number]
-                report.run(record_of(job), partial(_refuse_lost, job), debug=False)
-
-        self._desk.close(report, len(self._jobs), lost)
+            self._wait_for_the_others(should_stop)
+        for number in [] if should_stop() else report.untold(len(self._jobs)):
+            job = self._jobs[number]
+            report.run(record_of(job), partial(_refuse_lost, job), debug=False, number=number)
+        report.tell_the_rest()
 
     def status(self, own: int) -> int:
         """Rank 0 answers for the batch."""
@@ -183,19 +184,19 @@ class Team(Alone):
         self._store.add("heard", 1)
         return bool(self._store.get("verdict") == b"agreed")
 
-    def _wait_for_the_others(self, interruption: Interruption) -> None:
+    def _wait_for_the_others(self, should_stop: Callable[[], bool]) -> None:
         stopped = False
         while True:
-            if interruption.requested and not stopped:
+            if should_stop() and not stopped:
                 stopped = bool(self._store.add("drawn", NO_MORE))
-            patience = SHORT_PATIENCE if interruption.requested else PATIENCE
+            patience = SHORT_PATIENCE if stopped else PATIENCE
             if not any(self.pulses.is_at_work(rank, patience) for rank in self._others):
                 return
             time.sleep(LOOK_EVERY)
 
-    def _leave(self, interruption: Interruption) -> None:
+    def _leave(self, was_stopped: bool) -> None:
         """Say goodbye; when it was told to end, see first whether there is somebody to say it."""
-        if interruption.requested and not self.pulses.is_felt(0, SHORT_PATIENCE):
+        if was_stopped and not self.pulses.is_felt(0, SHORT_PATIENCE):
             raise SharingError(
                 f"{self.name} lost the first one: the same command with --skip-existing goes on"
             )

@@ -49,10 +49,11 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
     image = source.take()
     if image is None:
         return None
-    picture.share.report.running = picture.share.name
+    picture.share.begin()
     with picture.stopwatch.running():
         if isinstance(image, Moving):
             return restore_moving(picture, image)
+        picture.record["input_pixels"] = image.width * image.height
         for warning in image.warnings:
             picture.warn(warning)
         suffix = picture.result_suffix(image.format)
@@ -66,7 +67,8 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
 def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
     """Write one picture, and report it; or report why there is nothing to write."""
     work = partial(_write_and_tell, picture, outcome)
-    picture.share.report.run(picture.record, work, picture.batch.options.debug)
+    debug = picture.batch.options.debug
+    picture.share.report.run(picture.record, work, debug, picture.share.turn)
 
 
 def _write_and_tell(
@@ -76,7 +78,7 @@ def _write_and_tell(
     job = picture.job
     restored = outcome.take()
     if restored is None:
-        record["status"] = "skipped"
+        record.update(status="skipped", reason="exists already")
         return f"{job.source_name}: skipped, {job.target_name} exists"
     with picture.stopwatch.running():
         _write(picture, restored)

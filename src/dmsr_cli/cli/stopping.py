@@ -13,16 +13,14 @@ LOOK_EVERY = 0.1
 
 
 @contextlib.contextmanager
-def stoppable(count: int, announce: Callable[[], None]) -> Iterator[Interruption]:
+def stoppable(is_batch: bool, announce: Callable[[], None]) -> Iterator[Interruption]:
     """While the block runs, the first Ctrl-C or SIGTERM asks for its end after the running picture.
 
-    A single picture ends at once.
-
     Args:
-        count: of the pictures that are to be done.
+        is_batch: there are several pictures; a single one ends at once.
         announce: called when the signal comes, in a thread of its own.
     """
-    if count == 1:
+    if not is_batch:
         yield Interruption()
         return
     with _finish_the_running_one(announce) as interruption:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,10 @@ from dmsr_cli.cli.options import (
     debug_option,
     input_options,
     network_options,
+    report_option,
     result_options,
     size_options,
+    watch_option,
 )
 from dmsr_cli.cli.sharing import Alone, refuse_several, shared
 
@@ -79,7 +82,9 @@ if TYPE_CHECKING:
 @click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--skip-existing", is_flag=True, help="Leave results that are there already.")
+@watch_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+@report_option
 @debug_option
 @shared
 def upscale(
@@ -92,7 +97,9 @@ def upscale(
     model: str | None,
     device: str,
     precision: str,
+    watch: bool,
     as_json: bool,
+    report_file: Path | None,
     team: Alone,
     **choices: Any,
 ) -> int:
@@ -103,14 +110,17 @@ def upscale(
     input. The clips of a folder are left alone: name those that you want.
     """
     from dmsr_cli.cli.jobs import plan_jobs
-    from dmsr_cli.cli.overlap import Stopwatch, in_order
-    from dmsr_cli.cli.pictures import Picture, Share, may_be_read_ahead, new_record
-    from dmsr_cli.cli.report import BatchReport, PatientProgress
-    from dmsr_cli.cli.stages import finish, read, restore
+    from dmsr_cli.cli.rounds import Rounds
     from dmsr_cli.cli.stopping import stoppable
+    from dmsr_cli.cli.watch import Watch, looks
+    from dmsr_cli.files import display_name
     from dmsr_cli.pipeline import check_tile
     from dmsr_cli.resizing import SECOND_PASS, Enlargement
 
+    if watch:
+        refuse_several("--watch")
+    choices["skip_existing"] |= watch
+    _check_watch(watch, inputs, output)
     options = UpscaleOptions(**choices)
     _check_choices(options, scale, size)
     check_tile(options.tile, options.overlap)
@@ -118,36 +128,35 @@ def upscale(
     wanted = size or scale or Enlargement(models.default_scale)
     batch = Batch(wanted, passes, models, options)
     known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
+    report = team.report(as_json)
 
-    def plan() -> list[Job]:
-        planned = plan_jobs(inputs, output, recursive, label=wanted.label, suffix=options.suffix)
+    def plan(some: Sequence[str]) -> list[Job]:
+        return plan_jobs(some, output, recursive, label=wanted.label, suffix=options.suffix)
+
+    watched = Watch(inputs, plan, report.alert) if watch else None
+
+    def first_jobs() -> Sequence[Job]:
+        planned = plan(inputs) if watched is None else watched.begin()
         if any(job.is_piped_in or job.is_piped_out for job in planned):
             refuse_several("standard input or output")
         _check_jobs(planned, options, as_json)
         return planned
 
-    jobs = team.agree(plan)
-    report = BatchReport(as_json)
+    jobs = team.agree(first_jobs)
+    if report_file is not None:
+        report.write_to(report_file, jobs, options.skip_existing, options.overwrite)
     report.say(f"{names_of(known) or models.name} on {models.device}")
     if len(known) == 2 or (passes == 2 and not known):
         report.say(f"two passes{'' if known else ' where one is too little'}: {SECOND_PASS}")
-    with (
-        stoppable(len(jobs), report.announce_the_end) as interruption,
-        PatientProgress(report.console, "upscaling") as progress,
-        team.told_to(report, interruption, lambda job: new_record(job, wanted, known)),
-    ):
-        pictures = (
-            Picture(
-                *(job, batch, new_record(job, wanted, known), Stopwatch()),
-                Share(team.report_of(number, report), progress, number, len(jobs), job.short_name),
-            )
-            for number, job in team.draw(jobs)
-        )
-        in_order(
-            *(pictures, read, restore, finish, may_be_read_ahead),
-            should_stop=lambda: interruption.requested,
-        )
-    return report.finish(interruption, len(jobs))
+    is_batch = watch or len(jobs) != 1
+    with stoppable(is_batch, report.announce_the_end) as interruption:
+        rounds = Rounds(batch, known, report, team, lambda: interruption.requested)
+        rounds.do(jobs)
+        if watched is not None:
+            report.say(f"watching {' '.join(map(display_name, inputs))}; Ctrl-C ends it")
+            for jobs in looks(watched, rounds.should_stop):
+                rounds.do(jobs)
+    return report.finish(interruption, rounds.count, is_endless=watch)
 
 
 def _check_choices(
@@ -164,6 +173,11 @@ def _check_choices(
     ):
         if contradict:
             raise click.UsageError(f"{names} exclude each other")
+
+
+def _check_watch(watch: bool, inputs: Sequence[str], output: str | None) -> None:
+    if watch and "-" in (*inputs, output):
+        raise click.UsageError("--watch is for folders, not for standard input or output")
 
 
 def _check_jobs(jobs: Sequence[Job], options: UpscaleOptions, as_json: bool) -> None:
