@@ -14,6 +14,7 @@ from dmsr_cli.cli.options import (
     TileType,
     debug_option,
     input_options,
+    limit_options,
     network_options,
     result_options,
     size_options,
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @click.option("--skip-existing", is_flag=True, help="Leave results that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
+@limit_options
 @debug_option
 def upscale(
     inputs: tuple[str, ...],
@@ -99,6 +101,12 @@ def upscale(
     Animations and clips keep their timing; their frames share the blur kernel. INPUT - is standard
     input. The clips of a folder are left alone: name those that you want.
     """
+    from dmsr_cli.cli.decoders import decoder_for
+
+    options = UpscaleOptions(**choices)
+    _check_choices(options, scale, size)
+    # It starts while torch is imported, which takes seconds.
+    decoder = decoder_for(inputs, options.max_pixels, options.allow_truncated)
     from dmsr_cli.cli.jobs import plan_jobs
     from dmsr_cli.cli.overlap import Stopwatch, in_order
     from dmsr_cli.cli.pictures import Picture, Share, may_be_read_ahead, new_record
@@ -107,12 +115,10 @@ def upscale(
     from dmsr_cli.pipeline import check_tile
     from dmsr_cli.resizing import SECOND_PASS, Enlargement
 
-    options = UpscaleOptions(**choices)
-    _check_choices(options, scale, size)
     check_tile(options.tile, options.overlap)
     models = Models(model, device, precision)
     wanted = size or scale or Enlargement(models.default_scale)
-    batch = Batch(wanted, passes, models, options)
+    batch = Batch(wanted, passes, models, options, decoder)
     known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
     jobs = plan_jobs(inputs, output, recursive, label=wanted.label, suffix=options.suffix)
     _check_jobs(jobs, options, as_json)
