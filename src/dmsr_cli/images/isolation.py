@@ -12,7 +12,8 @@ from dmsr_cli.images.limits import USUAL, Limits
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.reading import read_image
 from dmsr_cli.images.sequences import Frame, Sequence, open_sequence
-from dmsr_cli.images.worker import SEQUENCE_FIELDS, Worker
+from dmsr_cli.images.serving import SEQUENCE_FIELDS
+from dmsr_cli.images.worker import Worker
 
 Source = str | Path | BinaryIO
 

@@ -151,8 +151,8 @@ class Sequence:
 
     @property
     def has_several(self) -> bool:
-        """It is no still; or not all of it was found."""
-        return self.count > 1 or self._end is not None
+        """It is no still; or not all of it was found, but something."""
+        return self.count > 1 or (self.count == 1 and self._end is not None)
 
     @property
     def _unit(self) -> str:

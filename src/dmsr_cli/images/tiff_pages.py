@@ -24,8 +24,12 @@ def page_numbers(file: BinaryIO) -> tuple[list[int], tuple[str, ...], str | None
     wrong after the last one. Raises whatever tifffile does if there is no first page."""
     stored = _stored(file)
     pages, total, end = [], 0, None
+    places: set[int] = set()
     try:
         for number, page in enumerate(stored.pages):
+            if page.offset in places:
+                raise ValueError("the next page is one of those before")  # and so on without end
+            places.add(page.offset)
             kind: Any = getattr(page, "subfiletype", 0)
             if not kind & _REDUCED_OR_MASK and page.aspage().tags.valueof(_OLD_KIND) != 2:
                 pages.append(number)
