@@ -1,4 +1,4 @@
-"""Some hundred damaged pictures through the real command; `make fuzz` does the same with thousands."""
+"""Some hundred damaged pictures through the real command; `make fuzz` tries thousands."""
 
 import PIL.Image
 
