@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
 
-.PHONY: demo test check format clean
+.PHONY: demo test fuzz check format clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/dmsr upscale examples/cat_noisy.png -s 4 -o $(DEMO)/ --compare --overwrite
@@ -15,6 +15,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev check
 	$(BIN)/python -m pytest -q
+
+# 5,000 damaged pictures of every format; some minutes.
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python tests/fuzz.py --files 5000
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

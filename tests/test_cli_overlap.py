@@ -393,7 +393,7 @@ def thread_log(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bool]]:
     """For reading, torch's part, and writing: was each call in the main thread?"""
     log: dict[str, list[bool]] = {}
     for module, name in (
-        *((images, "read_image"), (images, "write_image")),
+        *((images.IsolatedDecoder, "read_image"), (images, "write_image")),
         *((pipeline, "estimate"), (pipeline, "upscale"), (pipeline, "gaussian_kernel")),
     ):
         calls = log.setdefault(name, [])
@@ -525,7 +525,7 @@ def test_seconds_are_those_of_its_own_work(
         return pass_time
 
     monkeypatch.setattr("dmsr_cli.cli.overlap.monotonic", lambda: clock.now)
-    intercept(monkeypatch, images, "read_image", takes(1))
+    intercept(monkeypatch, images.IsolatedDecoder, "read_image", takes(1))
     intercept(monkeypatch, pipeline, "upscale", takes(10))
     intercept(monkeypatch, images, "write_image", takes(100))
     assert upscale("a.png", "b.png", "c.png", "--json") == 0

@@ -6,7 +6,8 @@ import tifffile
 
 from animations import SIZE, WHOLE, Drawn, apng, coloured, gif, moving
 from dmsr_cli.errors import DmsrError, ImageError
-from dmsr_cli.images import open_sequence, sequences, write_sequence
+from dmsr_cli.images import Limits, open_sequence, sequences, write_sequence
+from dmsr_cli.images.limits import USUAL
 from pictures import check_contract, noise
 
 
@@ -25,13 +26,13 @@ def pages_content(count: int) -> bytes:
     return file.getvalue()
 
 
-def failure(content: bytes) -> tuple[int, str]:
+def failure(content: bytes, limits: Limits = USUAL) -> tuple[int, str]:
     """How many frames came, and the message that ended them."""
     came = 0
 
     def take_all():
         nonlocal came
-        with open_sequence(io.BytesIO(content)) as sequence:
+        with open_sequence(io.BytesIO(content), limits) as sequence:
             for _ in sequence.frames():
                 came += 1
 
@@ -137,12 +138,11 @@ def test_mutations_give_frames_or_one_line(format_name):
     assert len(outcomes) > 1
 
 
-def test_page_too_large_is_refused_before_it_is_decoded(monkeypatch):
-    monkeypatch.setattr("dmsr_cli.images.reading.MAX_PIXELS", 100)
+def test_page_too_large_is_refused_before_it_is_decoded():
     file = io.BytesIO()
     with tifffile.TiffWriter(file) as writer:
         for side in (10, 11):
             writer.write(noise(side, side, 3), photometric="rgb", metadata=None)
-    came, message = failure(file.getvalue())
+    came, message = failure(file.getvalue(), Limits(max_pixels=100))
     assert came == 1
-    assert "page 1 (the first is 0) has more than" in message
+    assert "page 1 (the first is 0) has 121 pixels, more than the limit of 100" in message

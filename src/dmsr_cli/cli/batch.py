@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize
 
@@ -33,6 +34,10 @@ class UpscaleOptions:
     """First frame, and the one after the last (None: to the end), of what has several."""
     estimate_every: int | None
     debug: bool
+    max_pixels: int
+    """Of a picture that is read."""
+    allow_truncated: bool
+    """Take what is there of a picture that is cut short."""
 
 
 class Models:
@@ -71,6 +76,7 @@ class Batch:
     passes: int
     models: Models
     options: UpscaleOptions
+    decoder: DirectDecoder
 
     def models_for(self, factor: float) -> list[Model]:
         """The networks to run, one after the other; SettingsError if none reaches the factor."""

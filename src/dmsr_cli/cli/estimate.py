@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.options import debug_option, input_options, model_options, report_option
+from dmsr_cli.cli.options import (
+    debug_option,
+    input_options,
+    limit_options,
+    model_options,
+    report_option,
+)
 from dmsr_cli.cli.sharing import refuse_several
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
 
 
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @report_option
+@limit_options
 @debug_option
 def estimate(
     inputs: tuple[str, ...],
@@ -39,6 +47,8 @@ def estimate(
     overwrite: bool,
     as_json: bool,
     report_file: Path | None,
+    max_pixels: int,
+    allow_truncated: bool,
     debug: bool,
 ) -> int:
     """Show how pictures are blurred and how noisy they are.
@@ -47,12 +57,15 @@ def estimate(
     nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255. Of
     animations and clips, the first frame is looked at. INPUT - is standard input.
     """
+    from dmsr_cli.cli.decoders import decoder_for
+
+    refuse_several("estimate")
+    decoder = decoder_for(inputs, max_pixels, allow_truncated)
     from dmsr_cli.cli.progress import PatientProgress
     from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.cli.stopping import stoppable
-    from dmsr_cli.pipeline import load_model
+    from dmsr_cli.pipeline import load_model  # takes seconds, in which the decoder starts
 
-    refuse_several("estimate")
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
@@ -71,7 +84,7 @@ def estimate(
             report.running = job.short_name
             progress.update(number / len(jobs), job.short_name)
             record = _record(job, network)
-            work = partial(_estimate, job, network, folder is not None, overwrite)
+            work = partial(_estimate, job, network, decoder, folder is not None, overwrite)
             report.run(record, work, debug)
             for warning in record["warnings"]:
                 report.warn(job.short_name, warning)
@@ -100,7 +113,14 @@ def _record(job: Job, model: Model) -> dict[str, Any]:
     }
 
 
-def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[str, Any]) -> str:
+def _estimate(
+    job: Job,
+    model: Model,
+    decoder: DirectDecoder,
+    save: bool,
+    overwrite: bool,
+    record: dict[str, Any],
+) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
     from dmsr_cli.cli.moving import first_image
@@ -117,7 +137,7 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
     stem = job.target.with_name(job.source.name.replace(".", "_"))
     if save:
         refuse_existing(degradation_files(stem), overwrite)
-    image = first_image(job)
+    image = first_image(job, decoder)
     degradation = pipeline.estimate(image, model)
     if save:
         make_folder(stem.parent)

@@ -17,7 +17,14 @@ from dmsr_cli.files import reason_of
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.pictures import Picture
-    from dmsr_cli.images import Frame, Image, Provenance, Sequence
+    from dmsr_cli.images import (
+        DirectDecoder,
+        Frame,
+        Image,
+        IsolatedSequence,
+        Provenance,
+        Sequence,
+    )
     from dmsr_cli.video import VideoFrame, VideoReader
 
 
@@ -30,17 +37,17 @@ class Moving:
     """A video, not an animation or a document of several pages."""
 
 
-def first_image(job: Job) -> Image:
+def first_image(job: Job, decoder: DirectDecoder) -> Image:
     """The picture of a job, or the first frame of an animation or clip.
 
     Raises:
         ImageError: it cannot be read.
     """
-    from dmsr_cli.images import Image, read_image
+    from dmsr_cli.images import Image
     from dmsr_cli.video import is_video, open_video
 
     if job.is_piped_in or not is_video(job.source):
-        return read_image(job.open())
+        return decoder.read_image(job.open())
     with open_video(job.source) as clip:
         return Image(next(clip.frames(0, 1)).pixels, grey=clip.is_grey)
 
@@ -52,7 +59,6 @@ def restore_moving(picture: Picture, moving: Moving) -> Restored:
         DmsrError: a frame cannot be read, restored or written.
     """
     from dmsr_cli.cli.outputs import make_folder
-    from dmsr_cli.images import open_sequence
     from dmsr_cli.video import open_video
 
     job = picture.job
@@ -63,14 +69,14 @@ def restore_moving(picture: Picture, moving: Moving) -> Restored:
             return _restore_clip(picture, clip)
     if not isinstance(moving.source, Path):
         moving.source.seek(0)  # it was looked into before
-    sequence = open_sequence(moving.source)
+    sequence = picture.batch.decoder.open_sequence(moving.source)
     if sequence is None:
         raise ImageError(f"{job.source_name} has changed while it was read; try again")
     with sequence:
         return _restore_sequence(picture, sequence)
 
 
-def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
+def _restore_sequence(picture: Picture, sequence: Sequence | IsolatedSequence) -> Restored:
     from dmsr_cli.images import write_sequence
 
     job, options = picture.job, picture.batch.options
@@ -112,7 +118,9 @@ def _write_out(result: io.BytesIO) -> None:
         raise ImageError(f"cannot write standard output: {reason_of(error)}") from error
 
 
-def _comment(sequence: Sequence, note: Provenance | None, strip: bool) -> bytes | None:
+def _comment(
+    sequence: Sequence | IsolatedSequence, note: Provenance | None, strip: bool
+) -> bytes | None:
     """What a GIF, which has no other place, says: the note, or the comment that it had."""
     if note is not None:
         return note.note().encode("ascii")

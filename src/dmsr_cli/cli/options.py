@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -251,6 +252,44 @@ def watch_option(command: Command) -> Command:
         help="When all is done, wait for new pictures and do them, too, until Ctrl-C. Turns "
         "--skip-existing on.",
     )(command)
+
+
+class PixelsType(click.ParamType[int]):
+    """A number of pixels, also in the spelling 800M or 1.5G."""
+
+    name = "pixels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Text becomes a number."""
+        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([MG]?)", str(value), re.ASCII | re.I)
+        number, unit = match.groups() if match else ("0", "")
+        pixels = Fraction(number) * {"": 1, "M": 10**6, "G": 10**9}[unit.upper()]
+        if pixels < 1 or pixels.denominator > 1:
+            what = f"{value!r} is not a number of pixels, as 800000000, 800M or 1.5G"
+            self.fail(what, param, ctx)
+        return int(pixels)
+
+
+def limit_options(command: Command) -> Command:
+    """--max-pixels, --allow-truncated: which pictures are refused."""
+    for option in (
+        click.option(
+            "--allow-truncated",
+            is_flag=True,
+            help="Take what is there of pictures that are cut short or damaged, with a warning.",
+        ),
+        click.option(
+            "--max-pixels",
+            type=PixelsType(),
+            default="500M",
+            show_default=True,
+            metavar="N",
+            help="Refuse pictures with more pixels than this: a small file may claim any number, "
+            "and fill the memory.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def debug_option(command: Command) -> Command:

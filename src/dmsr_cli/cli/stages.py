@@ -24,19 +24,18 @@ def read(picture: Picture) -> Image | Moving | None:
 
     Of what has several frames only the place is returned: they are read one after the other.
     """
-    from dmsr_cli.images import open_sequence, read_image
     from dmsr_cli.video import is_video
 
     if not check_result(picture):
         return None
-    job = picture.job
+    job, decoder = picture.job, picture.batch.decoder
     with picture.stopwatch.running():
         if not job.is_piped_in and is_video(job.source):
             return Moving(job.source, is_clip=True)
         source = job.open()
-        sequence = open_sequence(source)
+        sequence = decoder.open_sequence(source)
         if sequence is None:
-            return read_image(source)
+            return decoder.read_image(source)
         with sequence:
             start, stop = picture.batch.options.frames
             if stop is None or min(stop, sequence.count) - start != 1:

@@ -15,6 +15,7 @@ from dmsr_cli.cli.options import (
     TileType,
     debug_option,
     input_options,
+    limit_options,
     network_options,
     report_option,
     result_options,
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 @watch_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @report_option
+@limit_options
 @debug_option
 @shared
 def upscale(
@@ -109,6 +111,16 @@ def upscale(
     Animations and clips keep their timing; their frames share the blur kernel. INPUT - is standard
     input. The clips of a folder are left alone: name those that you want.
     """
+    from dmsr_cli.cli.decoders import decoder_for
+
+    if watch:
+        refuse_several("--watch")
+    choices["skip_existing"] |= watch
+    _check_watch(watch, inputs, output)
+    options = UpscaleOptions(**choices)
+    _check_choices(options, scale, size)
+    # It starts while torch is imported, which takes seconds.
+    decoder = decoder_for(inputs, options.max_pixels, options.allow_truncated)
     from dmsr_cli.cli.jobs import plan_jobs
     from dmsr_cli.cli.rounds import Rounds
     from dmsr_cli.cli.stopping import stoppable
@@ -117,16 +129,10 @@ def upscale(
     from dmsr_cli.pipeline import check_tile
     from dmsr_cli.resizing import SECOND_PASS, Enlargement
 
-    if watch:
-        refuse_several("--watch")
-    choices["skip_existing"] |= watch
-    _check_watch(watch, inputs, output)
-    options = UpscaleOptions(**choices)
-    _check_choices(options, scale, size)
     check_tile(options.tile, options.overlap)
     models = Models(model, team.device(device), precision)
     wanted = size or scale or Enlargement(models.default_scale)
-    batch = Batch(wanted, passes, models, options)
+    batch = Batch(wanted, passes, models, options, decoder)
     known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
     report = team.report(as_json)
 

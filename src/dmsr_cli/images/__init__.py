@@ -14,10 +14,12 @@ from dmsr_cli.images.formats import (
     format_of_suffix,
     largest_side,
 )
+from dmsr_cli.images.isolation import DirectDecoder, IsolatedDecoder, IsolatedSequence
+from dmsr_cli.images.limits import MAX_PIXELS, Limits
 from dmsr_cli.images.picture import LUMA_WEIGHTS, FloatArray, Image, Samples
 from dmsr_cli.images.planes import resize_alpha
 from dmsr_cli.images.provenance import Provenance, read_provenance
-from dmsr_cli.images.reading import MAX_PIXELS, read_image, read_stream
+from dmsr_cli.images.reading import read_image, read_stream
 from dmsr_cli.images.sequence_writing import ANIMATED_FORMATS, PAGED_FORMATS, write_sequence
 from dmsr_cli.images.sequences import MAX_SEQUENCE_PIXELS, Frame, Sequence, open_sequence
 from dmsr_cli.images.transparency import bleed_colour
@@ -32,10 +34,14 @@ __all__ = [
     "PAGED_FORMATS",
     "READABLE_SUFFIXES",
     "WRITABLE_SUFFIXES",
+    "DirectDecoder",
     "FloatArray",
     "Format",
     "Frame",
     "Image",
+    "IsolatedDecoder",
+    "IsolatedSequence",
+    "Limits",
     "Provenance",
     "Samples",
     "Sequence",

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,23 +17,29 @@ from dmsr_cli.images.colour import cmyk_to_srgb, lab_to_srgb, usable_profile
 from dmsr_cli.images.deep_reading import deep_decoder
 from dmsr_cli.images.formats import FORMATS
 from dmsr_cli.images.heif_reading import HeifPicture, is_heif
+from dmsr_cli.images.limits import (
+    BOMBS,
+    CUT_SHORT,
+    USUAL,
+    Limits,
+    check_size,
+    loading_settings,
+    pillow_settings,
+    too_large,
+)
 from dmsr_cli.images.metadata import Metadata, metadata_of_picture
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.raster import Raster, planes_of, raster_of
 from dmsr_cli.images.tiff_reading import TiffPage, is_tiff, needs_tifffile
-
-MAX_PIXELS = 500_000_000
-"""Largest picture that is read, in pixels; more is taken for a decompression bomb."""
 
 MAX_STREAM_BYTES = 2**32
 """Most that is read from a stream, which has no size that could be looked at first."""
 
 _STREAM_CHUNK = 2**20
 _BY_PILLOW = tuple(name for name in FORMATS if name != "HEIF")
-_settings_lock = threading.Lock()  # Pillow's limit and Python's warnings are process-wide
 
 
-def read_image(source: str | Path | BinaryIO) -> Image:
+def read_image(source: str | Path | BinaryIO, limits: Limits = USUAL) -> Image:
     """Read one picture, the first frame of an animation, turned upright as its EXIF says.
 
     `source` is a file, or a binary stream, which is read to its end and called standard input.
@@ -45,17 +49,17 @@ def read_image(source: str | Path | BinaryIO) -> Image:
 
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, cut short, not a picture, or
-            has more than MAX_PIXELS pixels.
+            has more pixels than the limits allow.
     """
     if not isinstance(source, (str, Path)):
         whole = read_stream(source)
-        with _named("standard input"):
-            return _decode(whole)
+        with _named("standard input", limits):
+            return _decode_within(whole, limits)
     path = Path(source)
-    with _named(display_name(path)):
+    with _named(display_name(path), limits):
         check_is_file(path, "picture")
         with path.open("rb") as file:
-            return _decode(file)
+            return _decode_within(file, limits)
 
 
 def read_stream(stream: BinaryIO) -> BinaryIO:
@@ -69,7 +73,7 @@ def read_stream(stream: BinaryIO) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, limits: Limits = USUAL) -> Iterator[None]:
     """Whatever goes wrong becomes one line that has the name in it."""
     try:
         yield
@@ -81,10 +85,8 @@ def _named(name: str) -> Iterator[None]:
         raise ImageError(
             f"{name} is not a picture that can be read; convert it to PNG or JPEG first"
         ) from error
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"cannot read {name}: it has more than {MAX_PIXELS} pixels; split it first"
-        ) from error
+    except BOMBS as error:
+        raise ImageError(f"cannot read {name}: it {too_large(error, limits)}") from error
     except MemoryError as error:
         raise ImageError(f"cannot read {name}: it does not fit into memory") from error
     except Exception as error:  # decoders raise about every class there is
@@ -108,52 +110,51 @@ def _whole_stream(stream: BinaryIO) -> BinaryIO:
     return io.BytesIO(b"".join(parts))
 
 
-@contextlib.contextmanager
-def pillow_settings() -> Iterator[None]:
-    """Our MAX_PIXELS, as an error; no warnings about odd metadata; one thread at a time."""
-    with _settings_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-        previous = PIL.Image.MAX_IMAGE_PIXELS
-        PIL.Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-        try:
-            yield
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = previous
-
-
-def _decode(file: BinaryIO) -> Image:
+def _decode_within(file: BinaryIO, limits: Limits) -> Image:
+    """The picture if it is whole; else, if that is allowed, what is there of it."""
+    if not limits.allow_truncated:
+        return _decode(file, limits)
     try:
-        with pillow_settings():
+        return _decode(file, limits.strict)
+    except (ImageError, MemoryError, PIL.UnidentifiedImageError, *BOMBS):
+        raise
+    except Exception:  # decoders raise about every class there is
+        file.seek(0)
+        return _with_warnings(_decode(file, limits), (CUT_SHORT,))
+
+
+def _decode(file: BinaryIO, limits: Limits) -> Image:
+    try:
+        with pillow_settings(limits):
             # Naming the formats keeps Pillow from trying others; some of those start programs.
             picture = PIL.Image.open(file, formats=_BY_PILLOW)
     except PIL.UnidentifiedImageError:
-        return _decode_without_pillow(file)
+        return _decode_without_pillow(file, limits)
     with picture:
         if needs_tifffile(picture):
-            return page_of(file)
-        deep, clauses = deep_decoder(picture, file), _tiff_clauses(picture)
-        # Some decoders check the size once more. Others run side by side, without the lock.
-        large = picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
-        with pillow_settings() if large else contextlib.nullcontext():
+            return page_of(file, limits=limits)
+        # Of what is cut short, Pillow gives a part, if with 8 bit; other decoders nothing.
+        deep = None if limits.allow_truncated else deep_decoder(picture, file)
+        clauses = _tiff_clauses(picture, limits)
+        with loading_settings(picture, limits):
             # All of it: a file that is cut short fails here. Pillow takes many seconds for a deep
             # PNM, which has nothing that the deep decoder would not see.
             if not (deep and picture.format == "PPM"):
                 picture.load()
         if deep is None:
-            return _with_warnings(image_of(picture), clauses)
-        with pillow_settings():
+            return _with_warnings(image_of(picture, limits), clauses)
+        with pillow_settings(limits):
             found = metadata_of_picture(picture)
         name = _format_name(picture)
     del picture  # its pixels of 8 bit have shown that the file is whole, and make room
     return _assembled(deep(), found, found.icc_profile, None, name, depth=16)
 
 
-def _tiff_clauses(picture: PIL.Image.Image) -> tuple[str, ...]:
+def _tiff_clauses(picture: PIL.Image.Image, limits: Limits) -> tuple[str, ...]:
     """What is wrong with the tags of a TIFF, which Pillow reads on loading and only once."""
     if picture.format != "TIFF":
         return ()
-    with pillow_settings():
+    with pillow_settings(limits):
         return metadata_of_picture(picture).warnings
 
 
@@ -161,9 +162,9 @@ def _with_warnings(image: Image, clauses: tuple[str, ...]) -> Image:
     return dataclasses.replace(image, warnings=tuple(dict.fromkeys((*clauses, *image.warnings))))
 
 
-def image_of(picture: PIL.Image.Image) -> Image:
+def image_of(picture: PIL.Image.Image, limits: Limits = USUAL) -> Image:
     """A decoded picture of Pillow as one of ours. It may be changed."""
-    with pillow_settings():
+    with pillow_settings(limits):
         found = metadata_of_picture(picture)
     name, profile, clause = _format_name(picture), found.icc_profile, None
     if picture.mode == "CMYK":
@@ -178,28 +179,28 @@ def image_of(picture: PIL.Image.Image) -> Image:
     return _assembled(raster_of(picture), found, profile, clause, name, depth)
 
 
-def page_of(file: BinaryIO, number: int = 0) -> Image:
+def page_of(file: BinaryIO, number: int = 0, limits: Limits = USUAL) -> Image:
     """A page of an open TIFF of any bit depth, counted from 0."""
     page = TiffPage(file, number)
-    check_size(page.width, page.height)
-    with pillow_settings():
+    check_size(page.width, page.height, limits)
+    with pillow_settings(limits):
         found = page.metadata()
     raster, clause = page.raster(found.icc_profile)
     profile = None if page.has_inks else found.icc_profile
     return _assembled(raster, found, profile, clause, "TIFF", 16 if page.bits > 8 else 8)
 
 
-def _decode_without_pillow(file: BinaryIO) -> Image:
+def _decode_without_pillow(file: BinaryIO, limits: Limits) -> Image:
     """A picture that Pillow does not know, by its content; fails as Pillow does."""
     file.seek(0)
     head = file.read(12)
     if is_tiff(head):
-        return page_of(file)
+        return page_of(file, limits=limits)
     if not is_heif(head):
         raise PIL.UnidentifiedImageError
     picture = HeifPicture(file)
-    check_size(picture.width, picture.height)
-    with pillow_settings():
+    check_size(picture.width, picture.height, limits)
+    with pillow_settings(limits):
         found = picture.metadata()
     depth = 16 if picture.bits > 8 else 8
     return _assembled(picture.raster(), found, found.icc_profile, None, "HEIF", depth)
@@ -231,9 +232,3 @@ def _assembled(
 
 def _format_name(picture: PIL.Image.Image) -> str:
     return "JPEG" if picture.format == "MPO" else picture.format or ""
-
-
-def check_size(width: int, height: int) -> None:
-    """Raise Pillow's DecompressionBombError for more than MAX_PIXELS."""
-    if width * height > MAX_PIXELS:
-        raise PIL.Image.DecompressionBombError

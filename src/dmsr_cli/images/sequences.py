@@ -15,13 +15,27 @@ from dmsr_cli.errors import ImageError
 from dmsr_cli.files import display_name, reason_of
 from dmsr_cli.images.composing import GifPieces, canvas_mode, compose, png_pieces
 from dmsr_cli.images.formats import FORMATS
+from dmsr_cli.images.limits import (
+    BOMBS,
+    CUT_SHORT,
+    USUAL,
+    Limits,
+    check_size,
+    loading_settings,
+    pillow_settings,
+    too_large,
+)
 from dmsr_cli.images.picture import Image
-from dmsr_cli.images.reading import MAX_PIXELS, image_of, pillow_settings
+from dmsr_cli.images.reading import image_of
 from dmsr_cli.images.tiff_pages import page_numbers, read_page
 from dmsr_cli.images.tiff_reading import is_tiff
 
 MAX_SEQUENCE_PIXELS = 20_000_000_000
-"""Pixels that all frames together may have: two thousand seconds of 640 x 480 at 30 a second."""
+"""Pixels that all frames together may have: two thousand seconds of 640 x 480 at 30 a second.
+
+Frames are decoded one at a time, so this bounds the time and not the memory: a kilobyte of GIF can
+hold fifty frames of any size.
+"""
 
 _BY_PILLOW = tuple(name for name in ("PNG", "WEBP", "AVIF") if name in FORMATS)
 
@@ -57,9 +71,10 @@ class Sequence:
     warnings: tuple[str, ...]
     """What of the file could not be used, each a clause for people."""
 
-    def __init__(self, file: BinaryIO, name: str, owned: bool) -> None:
+    def __init__(self, file: BinaryIO, name: str, owned: bool, limits: Limits = USUAL) -> None:
         """Reads the headers. Raises what Pillow and tifffile raise."""
-        self._file, self._name, self._owned = file, name, owned
+        self._file, self._name, self._owned, self._limits = file, name, owned, limits.strict
+        self._canvas = 0  # pixels of each frame, where all have the same size
         self._start = file.tell()
         self.loop, self.comment, self.warnings = None, None, ()
         self._pages: list[int] = []
@@ -72,6 +87,7 @@ class Sequence:
             return
         picture = self._open()
         self.format = picture.format or ""
+        self._canvas = picture.width * picture.height
         if isinstance(picture, GifPieces):
             self._read_gif_headers(picture)
         else:
@@ -98,6 +114,18 @@ class Sequence:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def leave_out_damage(self) -> None:
+        """Make it end before the first frame that cannot be decoded."""
+        if self._canvas * self.count > MAX_SEQUENCE_PIXELS:
+            return  # `frames` refuses it
+        sound = 0
+        try:
+            for _ in self._frames(0, self.count, must_end_well=True):
+                sound += 1
+        except ImageError:
+            self.count, self._end = sound, None
+            self.warnings = (*self.warnings, CUT_SHORT)
+
     def close(self) -> None:
         """Close the file, unless it was handed over open."""
         if self._owned:
@@ -123,8 +151,8 @@ class Sequence:
 
     @property
     def has_several(self) -> bool:
-        """It is no still; or not all of it was found."""
-        return self.count > 1 or self._end is not None
+        """It is no still; or not all of it was found, but something."""
+        return self.count > 1 or (self.count == 1 and self._end is not None)
 
     @property
     def _unit(self) -> str:
@@ -132,6 +160,7 @@ class Sequence:
 
     def _frames(self, start: int, stop: int, must_end_well: bool) -> Iterator[Frame]:
         pixels, source, index = 0, None, start
+        self._check_total(self._canvas * (stop - start), start, stop)
         while index < stop:
             with self._errors(index):
                 if source is None:
@@ -139,15 +168,17 @@ class Sequence:
                 frame = next(source)
             index += 1
             pixels += frame.image.width * frame.image.height
-            ahead = 0 if self.is_paged else frame.image.width * frame.image.height * (stop - index)
-            if pixels + ahead > MAX_SEQUENCE_PIXELS:
-                raise ImageError(
-                    f"cannot read {self._name}: its {self._unit}s {start}:{stop} have more than "
-                    f"{MAX_SEQUENCE_PIXELS} pixels; choose fewer with --frames A:B"
-                )
+            self._check_total(pixels, start, stop)
             yield frame
         if self._end and must_end_well:
             raise self._damaged(stop, self._end)
+
+    def _check_total(self, pixels: int, start: int, stop: int) -> None:
+        if pixels > MAX_SEQUENCE_PIXELS:
+            raise ImageError(
+                f"cannot read {self._name}: its {self._unit}s {start}:{stop} have more than "
+                f"{MAX_SEQUENCE_PIXELS} pixels; choose fewer with --frames A:B"
+            )
 
     def _failure(self, index: int, reason: str) -> ImageError:
         instead = f"; --frames 0:{index} takes what is before it" if index else ""
@@ -164,9 +195,8 @@ class Sequence:
             yield
         except ImageError as error:
             raise self._failure(index, f"cannot be used: {error}") from error
-        except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-            reason = f"has more than {MAX_PIXELS} pixels; split it first"
-            raise self._failure(index, reason) from error
+        except BOMBS as error:
+            raise self._failure(index, too_large(error, self._limits)) from error
         except MemoryError as error:
             raise self._failure(index, "does not fit into memory") from error
         except Exception as error:  # decoders raise about every class there is
@@ -176,28 +206,25 @@ class Sequence:
         self._file.seek(self._start)
         is_gif = self._file.read(4) == b"GIF8"
         self._file.seek(self._start)
-        with pillow_settings():
+        with pillow_settings(self._limits):
             if is_gif:
                 gif = GifPieces(self._file)
-                if gif.width * gif.height > MAX_PIXELS:
-                    raise PIL.Image.DecompressionBombError(f"{gif.width} x {gif.height}")
+                check_size(gif.width, gif.height, self._limits)
                 return gif
             return PIL.Image.open(self._file, formats=_BY_PILLOW)
 
     def _decoded(self, start: int, stop: int) -> Iterator[Frame]:
         if self.is_paged:
             for number in self._pages[start:stop]:
-                yield Frame(read_page(self._file, number), None)
+                yield Frame(read_page(self._file, number, self._limits), None)
             return
         picture = self._open()
-        # Some decoders check the size once more. Others run side by side, without the lock.
-        large = picture.width * picture.height > (PIL.Image.MAX_IMAGE_PIXELS or MAX_PIXELS)
         shown = self._shown(picture, stop)
         for index in range(stop):
-            with pillow_settings() if large else contextlib.nullcontext():
+            with loading_settings(picture, self._limits):
                 canvas, duration = next(shown)
             if index >= start:
-                yield Frame(_as_image(canvas, picture), duration)
+                yield Frame(_as_image(canvas, picture, self._limits), duration)
 
     def _shown(
         self, picture: PIL.Image.Image, stop: int
@@ -214,11 +241,12 @@ class Sequence:
                 yield picture.copy(), float(picture.info["duration"])
 
 
-def open_sequence(source: str | Path | BinaryIO) -> Sequence | None:
+def open_sequence(source: str | Path | BinaryIO, limits: Limits = USUAL) -> Sequence | None:
     """The frames of a picture that has several; None for a still and for what cannot be read.
 
     Only headers are looked at. A `source` that is open stays open, and is where it was if the
-    answer is None; it must be able to seek.
+    answer is None; it must be able to seek. Where the limits allow what is cut short, the frames
+    are decoded once to count those before the damage; a warning says so.
     """
     if isinstance(source, (str, Path)):
         name, owned = display_name(source), True
@@ -231,8 +259,12 @@ def open_sequence(source: str | Path | BinaryIO) -> Sequence | None:
         file = source
     start = file.tell()
     try:
-        sequence = Sequence(file, name, owned)
-        if sequence.has_several:
+        sequence = Sequence(file, name, owned, limits)
+        if limits.allow_truncated and sequence.has_several:
+            sequence.leave_out_damage()
+            if sequence.count:
+                return sequence
+        elif sequence.has_several:
             return sequence
     except Exception:  # whoever reads the still says what is wrong with it
         sequence = None
@@ -243,14 +275,14 @@ def open_sequence(source: str | Path | BinaryIO) -> Sequence | None:
     return None
 
 
-def _as_image(canvas: PIL.Image.Image, picture: PIL.Image.Image) -> Image:
+def _as_image(canvas: PIL.Image.Image, picture: PIL.Image.Image, limits: Limits) -> Image:
     """A whole frame with what the file says about all of them."""
     told = not isinstance(picture, GifPieces) and picture.has_transparency_data
     if canvas.mode in ("LA", "RGBA") and not told and canvas.getextrema()[-1] == (255, 255):
         canvas = canvas.convert(canvas.mode[:-1])
     canvas.info = {key: picture.info[key] for key in picture.info if key != "transparency"}
     canvas.format = picture.format
-    return image_of(canvas)
+    return image_of(canvas, limits)
 
 
 def _loop_of_plays(plays: int) -> int | None:

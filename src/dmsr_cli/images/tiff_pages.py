@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import PIL.Image
 
 from dmsr_cli.files import reason_of
+from dmsr_cli.images.limits import Limits, check_size, pillow_settings
 from dmsr_cli.images.picture import Image
-from dmsr_cli.images.reading import check_size, image_of, page_of, pillow_settings
+from dmsr_cli.images.reading import image_of, page_of
 from dmsr_cli.images.tiff_reading import needs_tifffile
 
 if TYPE_CHECKING:
@@ -23,8 +24,12 @@ def page_numbers(file: BinaryIO) -> tuple[list[int], tuple[str, ...], str | None
     wrong after the last one. Raises whatever tifffile does if there is no first page."""
     stored = _stored(file)
     pages, total, end = [], 0, None
+    places: set[int] = set()
     try:
         for number, page in enumerate(stored.pages):
+            if page.offset in places:
+                raise ValueError("the next page is one of those before")  # and so on without end
+            places.add(page.offset)
             kind: Any = getattr(page, "subfiletype", 0)
             if not kind & _REDUCED_OR_MASK and page.aspage().tags.valueof(_OLD_KIND) != 2:
                 pages.append(number)
@@ -41,16 +46,16 @@ def page_numbers(file: BinaryIO) -> tuple[list[int], tuple[str, ...], str | None
     return pages, (f"its {left_out} small copies or masks of other pages were left out",), end
 
 
-def read_page(file: BinaryIO, number: int) -> Image:
+def read_page(file: BinaryIO, number: int, limits: Limits) -> Image:
     """One page, upright, with 16 bit where it has them."""
-    picture = _opened(file, number)
-    return page_of(file, number) if picture is None else image_of(picture)
+    picture = _opened(file, number, limits)
+    return page_of(file, number, limits) if picture is None else image_of(picture, limits)
 
 
-def _opened(file: BinaryIO, number: int) -> PIL.Image.Image | None:
+def _opened(file: BinaryIO, number: int, limits: Limits) -> PIL.Image.Image | None:
     """A page that Pillow reads with all its bits; None if it is another."""
     file.seek(0)
-    with pillow_settings():
+    with pillow_settings(limits):
         try:
             picture = PIL.Image.open(file, formats=["TIFF"])
             picture.seek(number)
@@ -58,7 +63,9 @@ def _opened(file: BinaryIO, number: int) -> PIL.Image.Image | None:
             return None
         if needs_tifffile(picture):
             return None
-        check_size(picture.width, picture.height)  # Pillow does that for the first page only
+        check_size(
+            picture.width, picture.height, limits
+        )  # Pillow does that for the first page only
         picture.load()
     return picture
 
