@@ -437,7 +437,7 @@ def test_a_record_is_printed_when_its_file_is_there(
     intercept(monkeypatch, click, "echo", note)
     assert upscale("c.png", "a.png", "d.png", "b.png", "--json") == 0
     assert printed == ["c.png", "a.png", "d.png", "b.png"]
-    assert not list(folder.glob(".dmsr*"))
+    assert not list(folder.glob(".dmsr-*.tmp*"))
 
 
 def test_whatever_fails_fails_for_itself(
@@ -490,16 +490,15 @@ def test_a_result_of_the_batch_may_be_its_next_input(folder: Path) -> None:
 def test_two_pictures_never_share_a_file(
     options: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert upscale("a.png", str(folder / "a.png"), "b.png") == 1
-    assert "a_x2.png exists already" in capsys.readouterr().err
-    PIL.Image.open("c.png").save("d.jpg")
-    assert upscale("d.png", "d.jpg", *options) == 1
+    assert upscale("a.png", str(folder / "a.png"), "b.png") == 0
     said = capsys.readouterr().err
-    assert "d_x2_compare.png exists" in said or "d_x2_kernel.png exists" in said
-    assert not Path("d_x2.jpg").exists()
-    assert upscale("c.png", str(folder / "c.png"), "--skip-existing", "--json") == 0
-    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [record["status"] for record in records] == ["ok", "skipped"]
+    assert "1 file named twice" in said
+    assert "2 done, 0 skipped, 0 failed" in said
+    PIL.Image.open("c.png").save("d.jpg")
+    assert upscale("d.png", "d.jpg", *options) == 0
+    beside = {path.name for path in folder.glob("d*_x2_*.png")}
+    assert len(beside) == 2 * len({name.partition("_x2_")[2] for name in beside})
+    assert Path("d.jpg_x2.jpg").exists()
 
 
 def test_an_empty_folder_between_pictures(folder: Path) -> None:
@@ -570,6 +569,7 @@ def test_ctrl_c_finishes_the_file_that_is_being_written(
     PIL.Image.open("a_x2.png").load()
     assert {path.name for path in folder.iterdir()} == {
         *("a.png", "b.png", "c.png", "d.png", "tiny.safetensors", "a_x2.png"),
+        ".dmsr-results.jsonl",
     }
     assert threading.active_count() == 1
 
@@ -598,7 +598,7 @@ def test_ctrl_c_in_a_process(folder: Path) -> None:
     summary = f"{len(records)} done, 0 skipped, 0 failed, {200 - len(records)} not begun"
     assert f"interrupted: {summary} (" in said.splitlines()[-1]
     assert 1 <= len(records) < 200
-    written = sorted((folder / "album_x2").iterdir())
+    written = sorted((folder / "album_x2").glob("*.png"))
     assert [Path(record["output"]).name for record in records] == [path.name for path in written]
     for path in written:
         PIL.Image.open(path).load()

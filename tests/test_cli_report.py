@@ -53,7 +53,7 @@ class TestTally:
             tally.add(record(input_pixels=2_000_000 if number else None))
         for _ in range(7):
             tally.add(record("skipped", reason="up to date"))
-        tally.left_alone = 12
+        tally.inputs.left_alone = 12
         tally.stopwatch.seconds = 480
         assert tally.lines(None) == [
             "1,990 done, 7 skipped, 0 failed, 12 other files left alone (8.3 MP/s, 8 min)"

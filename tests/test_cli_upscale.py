@@ -124,10 +124,10 @@ def test_folder_with_a_bad_file(weights: str, photo: Path, tmp_path: Path) -> No
     assert "broken.png" in done.stderr
     assert "5 done, 0 skipped, 1 failed" in done.stderr
     out = tmp_path / "album_x2"
-    assert names(out) == {"a_x2.png", "a_x2.jpg", "a.pbm_x2.png", "inner"} or names(out) == {
-        *("a.png_x2.png", "a_x2.jpg", "a_x2.png", "inner"),
-    }
-    assert names(out / "inner") == {"grey_x2.webp", "alpha_x2.png"}
+    manifest = ".dmsr-results.jsonl"
+    assert names(out) == {"a.png_x2.png", "a_x2.jpg", "a_x2.png", "inner", manifest}
+    assert names(out / "inner") == {"grey_x2.webp", "alpha_x2.png", manifest}
+    assert "1 other file left alone" in done.stderr
     assert Image.open(out / "inner" / "alpha_x2.png").getpixel((5, 5))[3] == 100
 
 
@@ -144,13 +144,16 @@ def test_existing_results_are_safe(photo: Path, weights: str) -> None:
     refused = dmsr("upscale", photo, "--model", weights)
     assert refused.returncode == 1
     assert "--overwrite" in refused.stderr
-    skipped = dmsr("upscale", photo, "--model", weights, "--skip-existing", "--json")
-    assert skipped.returncode == 0
-    assert json.loads(skipped.stdout)["status"] == "skipped"
+    foreign = dmsr("upscale", photo, "--model", weights, "--skip-existing", "--json")
+    assert foreign.returncode == 1
+    assert "not known as a result" in json.loads(foreign.stdout)["error"]
     assert target.read_bytes() == b"precious"
     replaced = dmsr("upscale", photo, "--model", weights, "--overwrite")
     assert replaced.returncode == 0
     assert Image.open(target).size == (34, 46)
+    skipped = dmsr("upscale", photo, "--model", weights, "--skip-existing", "--json")
+    assert skipped.returncode == 0
+    assert json.loads(skipped.stdout)["status"] == "skipped"
 
 
 def test_input_is_not_its_own_output(photo: Path, weights: str) -> None:
@@ -181,7 +184,7 @@ def test_input_is_not_its_own_output(photo: Path, weights: str) -> None:
         (["photo.png", "--device", "toaster"], 2, ["toaster", "cpu"]),
         (["photo.png", "--tile", "3"], 2, ["3", "auto"]),
         (["photo.png", "--tile", "16", "--overlap", "16"], 2, ["overlap", "15"]),
-        (["photo.png", "--overwrite", "--skip-existing"], 2, ["exclude"]),
+        (["photo.png", "--noise-level", "1", "--denoise", "1"], 2, ["exclude"]),
         ([], 2, ["INPUT"]),
     ],
 )

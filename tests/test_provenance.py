@@ -95,6 +95,16 @@ def test_exif_too_large_for_jpeg_leaves_the_note(tmp_path):
     assert read_provenance(tmp_path / "a.jpg") == NOTE
 
 
+def test_notes_with_and_without_digests(tmp_path):
+    old = '{"tool": "dmsr", "version": "0.1.0", "model": "m", "sha256": "ab", "scale": 4, '
+    old += '"kernel_width": 1.3, "noise_level": 15.25}'
+    assert parse_note(old) == Provenance("0.1.0", "m", "ab", 4, 1.3, 15.25)
+    assert parse_note(old).note() == old
+    digests = dataclasses.replace(NOTE, settings="cd" * 32, source="ef" * 32)
+    write_image(smooth(), tmp_path / "a.png", provenance=digests)
+    assert read_provenance(tmp_path / "a.png") == digests
+
+
 def test_the_note_is_one_line():
     note = dataclasses.replace(NOTE, model="naïve\nmodel")
     assert note.note().isascii()

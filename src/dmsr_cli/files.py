@@ -6,19 +6,25 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dmsr_cli.errors import DmsrError, ImageError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(
+    path: str | Path, *, before_rename: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
     """Give a temporary path to write to; it takes the place of `path` when the block ends well.
 
     The temporary file exists, empty, when the block starts. It lies in the folder of `path`, is
     hidden, and has the suffix of `path`, because `numpy.save` adds one to a name without it. On
     any exception, KeyboardInterrupt included, it is removed and `path` stays as it was.
+
+    Args:
+        path: the file to write.
+        before_rename: called with the temporary path when all is in it.
 
     Raises:
         DmsrError: the folder is missing or read-only, the disk is full, `path` is there and is
@@ -33,6 +39,8 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
+        if before_rename is not None:
+            before_rename(temporary)
         temporary.replace(path)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -20,11 +20,11 @@ from dmsr_cli.inference.plan import Plan, Request, choose_plan
 from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box
 from dmsr_cli.weights import load_hashed_weights, resolve_model
+from dmsr_cli.weights_table import DEFAULT_FAMILY
 
 Pixels = NDArray[np.float32]
 Picture = TypeVar("Picture", Image, Pixels)
 
-DEFAULT_FAMILY = "dmsr-lite"
 WIDTH_GRID = torch.linspace(0.2, 6.0, 581)
 """Widths that are tried for `Degradation.kernel_width`: steps of 0.01 pixels."""
 

@@ -12,6 +12,9 @@ from dmsr_cli import hub
 from dmsr_cli.config import SCALES, DMSRConfig, from_mapping, read_toml
 from dmsr_cli.errors import SettingsError, WeightsError
 
+DEFAULT_FAMILY = "dmsr-lite"
+"""Whose models are used where nothing is said."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:

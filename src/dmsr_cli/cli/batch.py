@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
+    from dmsr_cli.cli.results import Results
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize
@@ -25,7 +28,7 @@ class UpscaleOptions:
     compare: bool
     overwrite: bool
     skip_existing: bool
-    suffix: str | None
+    format_suffix: str | None
     """Of the format that results get; None for that of each input."""
     quality: int
     strip: bool
@@ -38,33 +41,59 @@ class UpscaleOptions:
     """Of a picture that is read."""
     allow_truncated: bool
     """Take what is there of a picture that is cut short."""
+    suffix: str | None
+    """What the names of results get after the input's; None for the size, as _x4."""
 
 
 class Models:
-    """The networks of a batch: each is loaded when it is first needed, and kept."""
+    """The networks of a batch: each is loaded when it is first needed, and kept.
+
+    What there is to say of them without loading one needs no torch.
+    """
 
     def __init__(self, name: str | None, device: str, precision: str) -> None:
-        """A family's networks are not loaded yet; but a device that is not there fails at once."""
-        from dmsr_cli.device import choose_device
-        from dmsr_cli.pipeline import DEFAULT_FAMILY, load_model
-        from dmsr_cli.weights import read_weights_table
+        """Only finds the weights; whether they can be used is seen when one is loaded."""
+        from dmsr_cli.weights import file_sha256, read_config, resolve_model
+        from dmsr_cli.weights_table import DEFAULT_FAMILY, read_weights_table
 
         self.name = name or DEFAULT_FAMILY
-        self.device = choose_device(device)
-        self._load = partial(load_model, self.name, device, precision=precision)
+        self._source, self._device, self._precision = self.name, device, precision
         self._loaded: dict[int, Model] = {}
         table = read_weights_table().values()
-        self.scales = sorted(entry.scale for entry in table if entry.family == self.name)
+        family = {entry.scale: entry for entry in table if entry.family == self.name}
+        self._names = {scale: entry.name for scale, entry in family.items()}
+        self._sha256 = {scale: entry.sha256 for scale, entry in family.items()}
         self.default_scale = 4
-        if not self.scales:  # one model, which knows its scale itself
-            model = self._load()
-            self.name, self.default_scale, self.scales = model.name, model.scale, [model.scale]
-            self._loaded[model.scale] = model
+        if not family:  # one model, whose scale is in its file
+            weights = resolve_model(self.name)
+            scale = self.default_scale = read_config(weights.path).scale
+            self.name = self._names[scale] = weights.name
+            self._sha256[scale] = weights.sha256 or file_sha256(weights.path)
+        self.scales = sorted(self._names)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where they compute; MissingDeviceError if it is not there."""
+        from dmsr_cli.device import choose_device
+
+        return choose_device(self._device)
+
+    def name_of(self, scale: int) -> str:
+        """How messages call the network for one of `scales`."""
+        return self._names[scale]
+
+    def sha256_of(self, scale: int) -> str:
+        """Of the weight file for one of `scales`."""
+        return self._sha256[scale]
 
     def of_scale(self, scale: int) -> Model:
         """The network for one of `scales`."""
+        from dmsr_cli.pipeline import load_model
+
         if scale not in self._loaded:
-            self._loaded[scale] = self._load(scale=scale)
+            self._loaded[scale] = load_model(
+                self._source, self._device, scale=scale, precision=self._precision
+            )
         return self._loaded[scale]
 
 
@@ -77,13 +106,22 @@ class Batch:
     models: Models
     options: UpscaleOptions
     decoder: DirectDecoder
+    results: Results | None = None
+    """Remembers what was made; None where nothing is to be remembered."""
+
+    def scales_for(self, factor: float) -> tuple[int, ...]:
+        """Those of the networks to run in turn; SettingsError if none reaches the factor."""
+        from dmsr_cli.resizing import plan_passes
+
+        return plan_passes(factor, self.models.name, self.models.scales, self.passes)
 
     def models_for(self, factor: float) -> list[Model]:
         """The networks to run, one after the other; SettingsError if none reaches the factor."""
-        from dmsr_cli.resizing import plan_passes
+        return [self.models.of_scale(scale) for scale in self.scales_for(factor)]
 
-        scales = plan_passes(factor, self.models.name, self.models.scales, self.passes)
-        return [self.models.of_scale(scale) for scale in scales]
+    def names_for(self, factor: float) -> str:
+        """How the networks for a factor are called together."""
+        return "+".join(map(self.models.name_of, self.scales_for(factor)))
 
 
 def names_of(models: list[Model]) -> str:

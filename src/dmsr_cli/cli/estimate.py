@@ -92,12 +92,13 @@ def estimate(
 
 
 def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[Job]:
-    from dmsr_cli.cli.jobs import PIPE, Job, plan_jobs
+    from dmsr_cli.cli.inputs import PIPE
+    from dmsr_cli.cli.jobs import Job, Naming, plan_jobs
 
     if inputs == (PIPE,):  # it has no name that the saved files could have
         name = "standard_input"
         return [Job(Path(name), Path(folder or ".") / name, is_piped_in=True)]
-    return plan_jobs(inputs, folder, recursive, label="")
+    return plan_jobs(inputs, folder, recursive, Naming("")).jobs
 
 
 def _record(job: Job, model: Model) -> dict[str, Any]:

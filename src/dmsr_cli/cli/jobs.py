@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from dmsr_cli.cli.inputs import PIPE, Input, Inputs, find_inputs, is_folder, same_name
 from dmsr_cli.errors import DmsrError, ImageError
 from dmsr_cli.files import display_name
-from dmsr_cli.images import WRITABLE_SUFFIXES, find_images, read_stream
+from dmsr_cli.images import WRITABLE_SUFFIXES, read_stream
 from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
+
+if TYPE_CHECKING:
+    from dmsr_cli.cli.results import Results
 
 FALLBACK_SUFFIX = ".png"
 """Format of a result whose input's format cannot be written."""
 FALLBACK_VIDEO_SUFFIX = ".mp4"
 """The same for clips."""
-PIPE = "-"
-"""What stands for standard input or output; a file of this name is given as ./-"""
 
 
 @dataclass(frozen=True)
@@ -69,87 +73,125 @@ class Job:
         return read_stream(sys.stdin.buffer)
 
 
+@dataclass(frozen=True)
+class Naming:
+    """How results are called after their inputs."""
+
+    label: str
+    """What folders of results get after the folder's name: the size, as _x4."""
+    ending: str | None = None
+    """What results get instead, where something else is wanted."""
+    format_suffix: str | None = None
+    """In place of the input's suffix, where another format is wanted."""
+    keeps_stem: bool = False
+    """Other files lie beside a result, called after its name without the suffix."""
+
+    def of(self, source: Path) -> str:
+        """The name of a source's result."""
+        return f"{source.stem}{self.after_name}{_result_suffix(source, self.format_suffix)}"
+
+    @property
+    def after_name(self) -> str:
+        """What stands between the input's name and the suffix."""
+        return self.label if self.ending is None else self.ending
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What there is to do, and what was found besides."""
+
+    jobs: list[Job]
+    inputs: Inputs
+
+    @property
+    def is_batch(self) -> bool:
+        """Not just one file, named alone: its results are to be remembered."""
+        return self.inputs.is_batch
+
+
 def plan_jobs(
     inputs: Sequence[str],
     output: str | None,
     recursive: bool,
-    label: str,
-    suffix: str | None = None,
-) -> list[Job]:
+    naming: Naming,
+    listed: Sequence[str] | None = None,
+    results: Results | None = None,
+) -> Jobs:
     """Decide where each result goes, without touching a file.
 
-    A picture's result lies beside it, or in the folder `output`, with `label` after its name. A
-    folder's results lie in a sibling folder with `label` after its name, or in `output`, with the
+    A picture's result lies beside it, or in the folder `output`, with a label after its name. A
+    folder's results lie in a sibling folder with the size after its name, or in `output`, with the
     tree mirrored. With one picture, `output` may be the result's file. "-" is standard input, whose
     result goes to standard output by default, or standard output.
 
     Args:
-        inputs: files and folders.
+        inputs: files, folders and patterns.
         output: file, folder, "-", or None.
         recursive: take the folders inside folders, too.
-        label: what results have after the input's name.
-        suffix: of results, in place of the input's.
+        naming: what results are called.
+        listed: files and folders of a list, to the letter; None if there is no list.
+        results: what is known of earlier runs: their results are no inputs, if found in a folder,
+            and a name that belongs to the result of another input is not taken.
 
     Raises:
-        click.UsageError: `output` names one file but there is more than one result, or standard
-            input has no name to make another from.
+        click.UsageError: `output` names one file but there is more than one result, standard
+            input has no name to make another from, or a result would have its input's name.
     """
     if PIPE in inputs or output == PIPE:
-        return [_piped_job(inputs, output)]
+        return Jobs([_piped_job(inputs, output, listed)], Inputs())
     out = Path(output) if output is not None else None
-    single = len(inputs) == 1 and not Path(inputs[0]).is_dir()
-    if out is not None and not out.is_dir() and _names_a_file(output or ""):
-        if not single:
+    is_own_result = results.is_listed if results is not None else lambda path: False
+    found = find_inputs(inputs, listed, recursive, out, is_own_result)
+    if out is not None and not is_folder(out) and _names_a_file(output or ""):
+        if found.named > 1 or any(file.folder is not None for file in found.files):
             raise click.UsageError(f"-o {output} names one file, but there are several inputs")
-        return [Job(Path(inputs[0]), out, is_named_by_user=True)]
-    jobs = []
-    for text in inputs:
-        source = Path(text)
-        if source.is_dir():
-            jobs += _folder_jobs(source, out, recursive, label, suffix)
-        else:
-            name = _result_name(source, label, suffix)
-            jobs.append(Job(source, (out or source.parent) / name))
-    return _without_collisions(jobs, label)
+        jobs = [Job(file.path, out, file.error, is_named_by_user=True) for file in found.files]
+        return Jobs(jobs, found)
+    jobs = [_job_of(file, out, naming) for file in found.files]
+    if naming.ending == "":
+        _refuse_names_of_inputs(jobs)
+    return Jobs(_without_collisions(jobs, naming, results), found)
 
 
-def _piped_job(inputs: Sequence[str], output: str | None) -> Job:
-    if len(inputs) > 1:
+def _job_of(file: Input, out: Path | None, naming: Naming) -> Job:
+    if file.folder is None:
+        return Job(file.path, (out or file.path.parent) / naming.of(file.path), file.error)
+    root = out or _folder_beside(file.folder, naming.label)
+    if file.error is not None or root is None:
+        lacks = ImageError(f"{file.folder} has no folder beside it: use -o FOLDER")
+        return Job(file.path, root or file.folder, file.error or lacks)
+    return Job(file.path, root / file.path.relative_to(file.folder).parent / naming.of(file.path))
+
+
+def _folder_beside(folder: Path, label: str) -> Path | None:
+    """Where the results of a folder go; None for the root of all folders."""
+    whole = folder.resolve()
+    return whole.with_name(whole.name + label) if whole.name else None
+
+
+def _refuse_names_of_inputs(jobs: list[Job]) -> None:
+    whole = functools.cache(os.path.realpath)
+    for job in jobs:
+        if job.error is None and whole(job.target.parent) == whole(job.source.parent):
+            raise click.UsageError(
+                "an empty --suffix needs results in another folder than their inputs: use -o FOLDER"
+            )
+
+
+def _piped_job(inputs: Sequence[str], output: str | None, listed: Sequence[str] | None) -> Job:
+    if len(inputs) != 1 or listed is not None:
         raise click.UsageError("standard input or output (-) takes one picture, not several")
     source, target = Path(inputs[0]), Path(output or PIPE)
     piped_in, piped_out = inputs[0] == PIPE, output in (None, PIPE)
-    if not piped_in and source.is_dir():
+    if not piped_in and is_folder(source):
         raise click.UsageError(f"-o - takes one picture, and {display_name(source)} is a folder")
-    if not piped_out and (target.is_dir() or not _names_a_file(str(output))):
+    if not piped_out and (is_folder(target) or not _names_a_file(str(output))):
         raise click.UsageError("standard input has no name: use -o FILE, or -o -")
     return Job(source, target, None, piped_in, piped_out, is_named_by_user=not piped_out)
 
 
-def _folder_jobs(
-    folder: Path, out: Path | None, recursive: bool, label: str, suffix: str | None
-) -> list[Job]:
-    root = out or folder.resolve().with_name(folder.resolve().name + label)
-    try:
-        sources = find_images(folder, recursive)
-    except ImageError as error:
-        return [Job(folder, root, error)]
-    if not sources:
-        hint = "" if recursive else " (-r looks into the folders inside it)"
-        return [
-            Job(folder, root, ImageError(f"no pictures in the folder {display_name(folder)}{hint}"))
-        ]
-    return [
-        Job(source, root / source.relative_to(folder).parent / _result_name(source, label, suffix))
-        for source in sources
-    ]
-
-
 def _names_a_file(output: str) -> bool:
     return Path(output).suffix != "" and not output.endswith(("/", os.sep))
-
-
-def _result_name(source: Path, label: str, suffix: str | None) -> str:
-    return f"{source.stem}{label}{_result_suffix(source, suffix)}"
 
 
 def _result_suffix(source: Path, wanted: str | None) -> str:
@@ -164,18 +206,33 @@ def _result_suffix(source: Path, wanted: str | None) -> str:
     return source.suffix if source.suffix.lower() in WRITABLE_SUFFIXES else FALLBACK_SUFFIX
 
 
-def _without_collisions(jobs: list[Job], label: str) -> list[Job]:
-    """Give results that would share a name their input's whole name: a.gif beside a.png."""
+def _without_collisions(jobs: list[Job], naming: Naming, results: Results | None) -> list[Job]:
+    """Give results that would share a name their input's whole name: a.gif beside a.png.
+
+    What an earlier run called the result of another input keeps its name, whatever came since.
+    """
     taken: set[str] = set()
+    whole = functools.cache(os.path.realpath)
+
+    def place_of(target: Path) -> str:
+        name = target.stem if naming.keeps_stem else target.name
+        return same_name(os.path.join(whole(target.parent), name))  # noqa: PTH118 - many, and faster
+
+    def is_free(target: Path, job: Job) -> bool:
+        if place_of(target) in taken:
+            return False
+        owner = None if results is None else results.owner_of(target)
+        return owner is None or same_name(str(owner)) == same_name(os.path.realpath(job.source))
+
     unique = []
     for job in jobs:
-        target = job.target
-        if str(target).casefold() in taken:
-            target = target.with_name(f"{job.source.name}{label}{target.suffix}")
-        number = 2
-        while str(target).casefold() in taken:
-            target = target.with_name(f"{job.source.name}{label}_{number}{job.target.suffix}")
-            number += 1
-        taken.add(str(target).casefold())
+        if job.error is not None:
+            unique.append(job)
+            continue
+        start, suffix = f"{job.source.name}{naming.after_name}", job.target.suffix
+        numbered = (f"{start}_{number}{suffix}" for number in itertools.count(2))
+        names = itertools.chain([job.target.name, f"{start}{suffix}"], numbered)
+        target = next(target for target in map(job.target.with_name, names) if is_free(target, job))
+        taken.add(place_of(target))
         unique.append(dataclasses.replace(job, target=target))
     return unique

@@ -103,6 +103,7 @@ def _restore_sequence(picture: Picture, sequence: Sequence | IsolatedSequence) -
         quality=options.quality,
         comment=_comment(sequence, reel.provenance(), options.strip),
         metadata=not options.strip,
+        before_rename=picture.recorder(job.target),
     )
     if isinstance(target, io.BytesIO):
         _write_out(target)
@@ -150,6 +151,7 @@ def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
         quality=options.quality,
         note=None if note is None else note.note(),
         strip=options.strip,
+        before_rename=picture.recorder(job.target),
     )
     for warning in warnings:
         picture.warn(warning)
@@ -201,7 +203,7 @@ class _Reel:
     def provenance(self) -> Provenance | None:
         """Of the first frame, once it is there; None if no note is wanted."""
         assert self._first is not None, "no frame is restored yet"
-        return provenance_of(self._first, self._picture.batch.options)
+        return provenance_of(self._first, self._picture)
 
     def summary(self) -> Restored:
         """What is told of all."""

@@ -184,7 +184,7 @@ def result_options(command: Command) -> Command:
             help="Of formats that lose something, such as JPEG.",
         ),
         click.option(
-            *("--format", "suffix"),
+            *("--format", "format_suffix"),
             type=FormatType(),
             help="Format of results: png, jpg, webp, tif, ...  [default: that of the input]",
         ),
@@ -290,6 +290,59 @@ def limit_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def source_options(command: Command) -> Command:
+    """INPUT..., --files-from, -r: which pictures, of a batch that a list may name."""
+    for option in (
+        click.option(
+            "-r", "--recursive", is_flag=True, help="Take the folders inside folders, too."
+        ),
+        click.option(
+            "--files-from",
+            metavar="FILE|-",
+            help="Take the files and folders that a list names, too: one on each line, or with "
+            "NULs between them; - is standard input.",
+        ),
+        click.argument("inputs", nargs=-1, metavar="INPUT..."),
+    ):
+        command = option(command)
+    return command
+
+
+def planning_options(command: Command) -> Command:
+    """--suffix, --skip-existing, --dry-run: what results are called, and which are made."""
+    for option in (
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Say what would be done with each input, and do nothing.",
+        ),
+        click.option(
+            "--skip-existing",
+            is_flag=True,
+            help="Leave results that are up to date: made with these settings and weights from "
+            "this input. Others of ours are made anew.",
+        ),
+        click.option(
+            "--suffix",
+            callback=_name_ending,
+            metavar="TEXT",
+            help='What the names of results get after the input\'s; nothing ("") only if they go '
+            "to another folder.  [default: the size, as _x4]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _name_ending(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> str | None:
+    """A part of a file's name, and no way into another folder."""
+    if value is not None and any(sign in value for sign in "/\\\0"):
+        raise click.BadParameter("it is a part of a name, and has no / or \\ in it")
+    return value
 
 
 def debug_option(command: Command) -> Command:

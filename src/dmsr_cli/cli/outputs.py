@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import atomic_write, display_name, reason_of
 from dmsr_cli.images import write_image
-from dmsr_cli.pipeline import Degradation
 from dmsr_cli.visual import kernel_picture, noise_picture
+
+if TYPE_CHECKING:
+    from dmsr_cli.pipeline import Degradation
 
 
 def degradation_files(stem: Path) -> list[Path]:
@@ -23,17 +26,26 @@ def degradation_files(stem: Path) -> list[Path]:
     ]
 
 
-def save_degradation(degradation: Degradation, stem: Path) -> None:
+def save_degradation(
+    degradation: Degradation,
+    stem: Path,
+    recorder: Callable[[Path], Callable[[Path], None] | None] = lambda path: None,
+) -> None:
     """Write kernel and noise map, each as a picture (.png) and as an array (.npy).
+
+    `recorder` gives for each of the files what is called before it gets its name.
 
     Raises:
         DmsrError: a file cannot be written.
     """
     kernel_png, kernel_npy, noise_png, noise_npy = degradation_files(stem)
-    write_image(kernel_picture(degradation.kernel), kernel_png)
-    write_image(noise_picture(degradation.noise_map), noise_png)
+    for path, picture in (
+        (kernel_png, kernel_picture(degradation.kernel)),
+        (noise_png, noise_picture(degradation.noise_map)),
+    ):
+        write_image(picture, path, before_rename=recorder(path))
     for path, array in ((kernel_npy, degradation.kernel), (noise_npy, degradation.noise_map)):
-        with atomic_write(path) as temporary:
+        with atomic_write(path, before_rename=recorder(path)) as temporary:
             np.save(temporary, array)
 
 

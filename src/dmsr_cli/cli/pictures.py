@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsr_cli.cli.batch import Batch, names_of
+from dmsr_cli.cli.batch import Batch, UpscaleOptions
+from dmsr_cli.cli.jobs import FALLBACK_SUFFIX, Job
 from dmsr_cli.errors import ImageError
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.overlap import Stopwatch
     from dmsr_cli.cli.progress import PatientProgress
     from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.cli.results import Kind, SourceFile
     from dmsr_cli.pipeline import Model
-    from dmsr_cli.resizing import Enlargement, OutputSize
 
 READ_AHEAD_BYTES = 16 * 2**20
 """Largest file that is read while the picture before it is restored.
@@ -62,14 +63,15 @@ def of_pass(
     return lambda done: share((before + done * costs[number]) / sum(costs))
 
 
-def new_record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -> dict[str, Any]:
+def new_record(job: Job, batch: Batch) -> dict[str, Any]:
     """What is known of a picture before it is touched; with --size, not the models."""
+    factor = getattr(batch.wanted, "factor", None)
     return {
         "input": "-" if job.is_piped_in else str(job.source),
         "output": "-" if job.is_piped_out else str(job.target),
         **{"status": None, "error": None},
-        **{"scale": getattr(wanted, "factor", None), "width": None, "height": None},
-        **{"model": names_of(known) or None},
+        **{"scale": factor, "width": None, "height": None},
+        **{"model": None if factor is None else batch.names_for(factor)},
         **{"kernel_width": None, "noise_level": None, "seconds": None},
         **{"frames": None, "warnings": [], "reason": None, "input_pixels": None},
         **{"started": None, "finished": None},
@@ -89,35 +91,74 @@ class Picture:
     @property
     def compared(self) -> Path:
         """The file of --compare."""
-        return self.job.target.with_name(f"{self.job.target.stem}_compare.png")
+        return compared_file(self.job.target)
 
     def beside(self) -> list[Path]:
         """What is written beside the result."""
-        from dmsr_cli.cli.outputs import degradation_files
+        return files_beside(self.job.target, self.batch.options)
 
-        options = self.batch.options
-        beside = []
-        if options.save_degradation:
-            beside += degradation_files(self.job.target.with_suffix(""))
-        if options.compare:
-            beside.append(self.compared)
-        return beside
+    @cached_property
+    def source_file(self) -> SourceFile:
+        """The input's file, as it is when this is first asked for: before it is read."""
+        from dmsr_cli.cli.results import SourceFile
+
+        return SourceFile(self.job.source)
+
+    def look_at_source(self) -> None:
+        """To be called before the input is read, so that it is seen if it changes meanwhile."""
+        if not self.job.is_piped_in:
+            _ = self.source_file
+
+    @property
+    def source_digest(self) -> str:
+        """What the provenance note says of the input; clips are long, and have no such note."""
+        from dmsr_cli.video import is_video
+
+        has_none = self.job.is_piped_in or is_video(self.job.source)
+        return "" if has_none else self.source_file.sha256
+
+    def recorder(self, path: Path) -> Callable[[Path], None] | None:
+        """What notes a file of this picture in the manifest; None where nothing is noted."""
+        from dmsr_cli.cli.fingerprint import settings_of
+
+        results = self.batch.results
+        if results is None or self.job.is_piped_in or self.job.is_piped_out:
+            return None
+        return results.recorder(
+            path, self.source_file, settings_of(self.batch, self.job.target.suffix)
+        )
 
     def result_suffix(self, source_format: str) -> str:
         """What says in which format the result is; that of the input where nothing is said."""
-        from dmsr_cli.cli.jobs import FALLBACK_SUFFIX
         from dmsr_cli.images import FORMATS
 
         if not self.job.is_piped_out:
             return self.job.target.suffix
         known = FORMATS.get(source_format)
         own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
-        return self.batch.options.suffix or own
+        return self.batch.options.format_suffix or own
 
     def warn(self, text: str) -> None:
         """Put it into the record, and tell people."""
         self.record["warnings"].append(text)
         self.share.report.warn(self.share.name, text, self.share.turn)
+
+
+def compared_file(target: Path) -> Path:
+    """The file of --compare beside a result."""
+    return target.with_name(f"{target.stem}_compare.png")
+
+
+def files_beside(target: Path, options: UpscaleOptions) -> list[Path]:
+    """What is written beside a result."""
+    beside = []
+    if options.save_degradation:
+        from dmsr_cli.cli.outputs import degradation_files
+
+        beside += degradation_files(target.with_suffix(""))
+    if options.compare:
+        beside.append(compared_file(target))
+    return beside
 
 
 def may_be_read_ahead(picture: Picture, under_way: Sequence[Picture]) -> bool:
@@ -145,17 +186,38 @@ def _place(path: Path) -> str:
 def check_result(picture: Picture) -> bool:
     """Refuse a result that must not be replaced, or has no format; False if it is to be skipped."""
     from dmsr_cli.cli.outputs import refuse_existing
+    from dmsr_cli.cli.results import Kind
 
-    job, options = picture.job, picture.batch.options
+    job, options, results = picture.job, picture.batch.options, picture.batch.results
     if job.error:
         raise job.error
     if job.is_piped_out:
         return True
-    if job.target.exists() and options.skip_existing:
-        return False
-    _check_target(job, options.overwrite)
-    refuse_existing(picture.beside(), options.overwrite)
+    replace, beside = options.overwrite, picture.beside()
+    if options.skip_existing and results is not None:
+        kind = _kind_of_result(picture)
+        if kind is Kind.CURRENT:
+            return False
+        replace = replace or kind is Kind.STALE
+        beside = [path for path in beside if not results.is_ours(path)]
+    _check_target(job, replace)
+    refuse_existing(beside, options.overwrite)
     return True
+
+
+def _kind_of_result(picture: Picture) -> Kind:
+    """What is there; says why it is made anew, or raises ImageError if it must not be."""
+    from dmsr_cli.cli.results import Kind, state_of_job
+
+    job = picture.job
+    if job.is_piped_in or not os.path.lexists(job.target):
+        return Kind.MISSING
+    state = state_of_job(job, picture.batch, picture.source_file)
+    if state.kind is Kind.FOREIGN and not picture.batch.options.overwrite:
+        raise ImageError(f"{job.target_name} {state.why}: use --overwrite or another -o")
+    if state.kind is Kind.STALE:
+        picture.share.note(f"{job.target_name} is made anew: it {state.why}")
+    return state.kind
 
 
 def _check_target(job: Job, overwrite: bool) -> None:

@@ -150,7 +150,9 @@ class BatchReport:
         return {
             **tally.counts,
             "not_begun": not_begun,
-            "left_alone": tally.left_alone,
+            "left_alone": tally.inputs.left_alone,
+            "own_results": tally.inputs.own_results,
+            "named_twice": tally.inputs.named_twice,
             "input_pixels": tally.pixels,
             "seconds": round(tally.stopwatch.seconds, 3),
             "finished": now(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.pictures import Picture
     from dmsr_cli.images import Image, Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
@@ -159,14 +160,16 @@ class Guides:
         return dataclasses.replace(found, kernel=self._kernels[number])
 
 
-def provenance_of(restored: Restored, options: UpscaleOptions) -> Provenance | None:
+def provenance_of(restored: Restored, picture: Picture) -> Provenance | None:
     """The note that goes into the result's metadata; None if it is not wanted."""
     from dmsr_cli import __version__
+    from dmsr_cli.cli.fingerprint import digest_of, settings_of
     from dmsr_cli.images import Provenance
 
+    options = picture.batch.options
     if options.strip or not options.provenance:
         return None
-    plan = restored.plan
+    plan, suffix = restored.plan, picture.result_suffix(restored.result.format)
     return Provenance(
         version=__version__,
         model=names_of(plan.models),
@@ -174,6 +177,8 @@ def provenance_of(restored: Restored, options: UpscaleOptions) -> Provenance | N
         scale=plan.factor,
         kernel_width=restored.kernel_width,
         noise_level=round(restored.degradation.noise_level, 2),
+        settings=digest_of(settings_of(picture.batch, suffix)),
+        source=picture.source_digest,
     )
 
 

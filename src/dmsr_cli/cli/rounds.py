@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dmsr_cli.cli.restoring import Restored
     from dmsr_cli.cli.sharing import Alone
     from dmsr_cli.images import Image
-    from dmsr_cli.pipeline import Model
 
 MOST_WRITERS = 8
 """A GPU computes a result in less than a tenth of the time that its PNG takes."""
@@ -36,10 +35,9 @@ class Rounds:
     """Does the jobs of a batch, in one round or several."""
 
     batch: Batch
-    known: list[Model]
-    """The networks, where they are the same for every picture."""
     report: BatchReport
     team: Alone
+    lanes: Lanes
     should_stop: Callable[[], bool]
     count: int = 0
     """Jobs of the rounds so far."""
@@ -59,7 +57,7 @@ class Rounds:
                 self._pictures(jobs, first, progress),
                 *(_read, restore, finish, may_be_read_ahead),
                 should_stop=self.should_stop,
-                lanes=lanes_for(self.batch.models.device),
+                lanes=self.lanes,
                 size_of=_bytes_of,
             )
         self.report.running = None
@@ -72,7 +70,7 @@ class Rounds:
             yield Picture(job, self.batch, self._record(job), Stopwatch(), share)
 
     def _record(self, job: Job) -> dict[str, Any]:
-        return new_record(job, self.batch.wanted, self.known)
+        return new_record(job, self.batch)
 
     @contextlib.contextmanager
     def _progress(self, jobs: Sequence[Job]) -> Iterator[PatientProgress]:

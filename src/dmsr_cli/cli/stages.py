@@ -28,6 +28,7 @@ def read(picture: Picture) -> Image | Moving | None:
 
     if not check_result(picture):
         return None
+    picture.look_at_source()
     job, decoder = picture.job, picture.batch.decoder
     with picture.stopwatch.running():
         if not job.is_piped_in and is_video(job.source):
@@ -77,8 +78,8 @@ def _write_and_tell(
     job = picture.job
     restored = outcome.take()
     if restored is None:
-        record.update(status="skipped", reason="exists already")
-        return f"{job.source_name}: skipped, {job.target_name} exists"
+        record.update(status="skipped", reason="up to date")
+        return f"{job.source_name}: skipped, {job.target_name} is up to date"
     with picture.stopwatch.running():
         _write(picture, restored)
     plan = restored.plan
@@ -117,13 +118,15 @@ def _write(picture: Picture, restored: Restored) -> None:
             format=picture.result_suffix(restored.result.format)[1:],
             quality=options.quality,
             metadata=not options.strip,
-            provenance=provenance_of(restored, options),
+            provenance=provenance_of(restored, picture),
+            before_rename=picture.recorder(job.target),
         )
     if options.save_degradation:
-        outputs.save_degradation(restored.degradation, job.target.with_suffix(""))
+        stem = job.target.with_suffix("")
+        outputs.save_degradation(restored.degradation, stem, picture.recorder)
     if restored.before is not None:
         both = comparison(restored.before.pixels, restored.result.pixels)
-        write_image(both, picture.compared)
+        write_image(both, picture.compared, before_rename=picture.recorder(picture.compared))
 
 
 def _target_of(picture: Picture) -> Path | BinaryIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from dmsr_cli.cli.inputs import Inputs, remarks
 from dmsr_cli.cli.overlap import Stopwatch
 
 FAILURES_TOLD = 20
@@ -18,8 +19,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.counts = {"ok": 0, "skipped": 0, "failed": 0}
-        self.left_alone = 0
-        """Files of the folders that are no pictures."""
+        self.inputs = Inputs()
+        """What was found besides the pictures that are counted."""
         self.pixels = 0
         """Of the inputs that were restored, all frames together."""
         self.failures: list[str] = []
@@ -65,9 +66,7 @@ class Tally:
         text = f"{done:,} done, {skipped:,} skipped, {failed:,} failed"
         if not_begun is not None:
             text = f"interrupted: {text}, {not_begun:,} not begun"
-        if self.left_alone:
-            files = "file" if self.left_alone == 1 else "files"
-            text += f", {self.left_alone:,} other {files} left alone"
+        text = ", ".join((text, *remarks(self.inputs)))
         speed = f"{speed_text(self.pixels, self.stopwatch.seconds)}, " if self.pixels else ""
         return f"{text} ({speed}{duration_text(self.stopwatch.seconds)})"
 

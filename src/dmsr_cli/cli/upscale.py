@@ -9,28 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.batch import Batch, Models, UpscaleOptions, names_of
+from dmsr_cli.cli.batch import Batch, Models, UpscaleOptions
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
     debug_option,
-    input_options,
     limit_options,
     network_options,
+    planning_options,
     report_option,
     result_options,
     size_options,
+    source_options,
     watch_option,
 )
 from dmsr_cli.cli.sharing import Alone, refuse_several, shared
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.resizing import Enlargement, OutputSize
 
 
 @click.command()
-@input_options
+@source_options
 @click.option(
     *("-o", "--output"),
     metavar="FILE|FOLDER|-",
@@ -82,7 +84,7 @@ if TYPE_CHECKING:
 @click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
 @click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
-@click.option("--skip-existing", is_flag=True, help="Leave results that are there already.")
+@planning_options
 @watch_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @report_option
@@ -93,6 +95,7 @@ def upscale(
     inputs: tuple[str, ...],
     output: str | None,
     recursive: bool,
+    files_from: str | None,
     scale: Enlargement | None,
     size: OutputSize | None,
     passes: int,
@@ -102,67 +105,140 @@ def upscale(
     watch: bool,
     as_json: bool,
     report_file: Path | None,
+    dry_run: bool,
     team: Alone,
     **choices: Any,
 ) -> int:
     """Restore pictures, or folders of pictures, at x2, x3, x4, or any size.
 
     Blur kernel and noise map are estimated once for each picture and guide its restoration.
-    Animations and clips keep their timing; their frames share the blur kernel. INPUT - is standard
-    input. The clips of a folder are left alone: name those that you want.
+    Animations and clips keep their timing; their frames share the blur kernel. INPUT may be a
+    pattern, as "*.png"; - is standard input. The clips of a folder are left alone: name those that
+    you want.
     """
     from dmsr_cli.cli.decoders import decoder_for
 
-    if watch:
-        refuse_several("--watch")
     choices["skip_existing"] |= watch
-    _check_watch(watch, inputs, output)
     options = UpscaleOptions(**choices)
     _check_choices(options, scale, size)
+    _check_inputs(inputs, files_from)
+    if watch:
+        refuse_several("--watch")
+        _check_watch(inputs, files_from, output, dry_run)
+    if dry_run:
+        refuse_several("--dry-run")
     # It starts while torch is imported, which takes seconds.
-    decoder = decoder_for(inputs, options.max_pixels, options.allow_truncated)
-    from dmsr_cli.cli.jobs import plan_jobs
-    from dmsr_cli.cli.rounds import Rounds
+    decoder = decoder_for(
+        inputs, options.max_pixels, options.allow_truncated, is_listed=files_from is not None
+    )
+    from dmsr_cli.cli.jobs import Naming
+    from dmsr_cli.cli.overlap import Lanes
+    from dmsr_cli.cli.planning import Planner
+    from dmsr_cli.cli.results import Results, all_up_to_date
+    from dmsr_cli.cli.rounds import Rounds, lanes_for
     from dmsr_cli.cli.stopping import stoppable
     from dmsr_cli.cli.watch import Watch, looks
-    from dmsr_cli.files import display_name
-    from dmsr_cli.pipeline import check_tile
-    from dmsr_cli.resizing import SECOND_PASS, Enlargement
+    from dmsr_cli.resizing import Enlargement
 
-    check_tile(options.tile, options.overlap)
     models = Models(model, team.device(device), precision)
     wanted = size or scale or Enlargement(models.default_scale)
-    batch = Batch(wanted, passes, models, options, decoder)
-    known = batch.models_for(wanted.factor) if isinstance(wanted, Enlargement) else []
     report = team.report(as_json)
-
-    def plan(some: Sequence[str]) -> list[Job]:
-        return plan_jobs(some, output, recursive, label=wanted.label, suffix=options.suffix)
-
-    watched = Watch(inputs, plan, report.alert) if watch else None
+    results = Results(report.alert)
+    naming = Naming(
+        *(wanted.label, options.suffix, options.format_suffix),
+        keeps_stem=options.compare or options.save_degradation,
+    )
+    planner = Planner(output, recursive, naming, results)
+    watched = Watch(inputs, planner.jobs_of, report.alert) if watch else None
 
     def first_jobs() -> Sequence[Job]:
-        planned = plan(inputs) if watched is None else watched.begin()
-        if any(job.is_piped_in or job.is_piped_out for job in planned):
-            refuse_several("standard input or output")
+        planned = _first_jobs(planner, inputs, files_from) if watched is None else watched.begin()
         _check_jobs(planned, options, as_json)
         return planned
 
     jobs = team.agree(first_jobs)
+    remembers = planner.found.is_batch or options.skip_existing or not team.leads
+    batch = Batch(wanted, passes, models, options, decoder, results if remembers else None)
+    if dry_run:
+        return _explain(jobs, batch, report, planner)
     if report_file is not None:
         report.write_to(report_file, jobs, options.skip_existing, options.overwrite)
-    report.say(f"{names_of(known) or models.name} on {models.device}")
-    if len(known) == 2 or (passes == 2 and not known):
-        report.say(f"two passes{'' if known else ' where one is too little'}: {SECOND_PASS}")
-    is_batch = watch or len(jobs) != 1
-    with stoppable(is_batch, report.announce_the_end) as interruption:
-        rounds = Rounds(batch, known, report, team, lambda: interruption.requested)
+    is_idle = not watch and all_up_to_date(jobs, batch)
+    if not is_idle:
+        _prepare(batch, report)
+    with stoppable(watch or len(jobs) != 1, report.announce_the_end) as interruption:
+        lanes = Lanes() if is_idle else lanes_for(models.device)
+        rounds = Rounds(batch, report, team, lanes, lambda: interruption.requested)
         rounds.do(jobs)
         if watched is not None:
             report.say(f"watching {' '.join(map(display_name, inputs))}; Ctrl-C ends it")
             for jobs in looks(watched, rounds.should_stop):
                 rounds.do(jobs)
+    report.tally.inputs = planner.found
     return report.finish(interruption, rounds.count, is_endless=watch)
+
+
+def _first_jobs(planner: Planner, inputs: Sequence[str], files_from: str | None) -> list[Job]:
+    from dmsr_cli.cli.inputs import read_list
+
+    listed = None if files_from is None else read_list(files_from)
+    if not (inputs or listed):
+        raise DmsrError(f"the list of files {display_name(files_from or '')} is empty")
+    jobs = planner.jobs_of(inputs, listed)
+    if any(job.is_piped_in or job.is_piped_out for job in jobs):
+        refuse_several("standard input or output")
+    return jobs
+
+
+def _explain(jobs: Sequence[Job], batch: Batch, report: BatchReport, planner: Planner) -> int:
+    """Do what --dry-run is for; returns the exit status."""
+    from dmsr_cli.cli.dry_run import explain
+    from dmsr_cli.cli.inputs import remarks
+    from dmsr_cli.cli.overlap import Stopwatch
+    from dmsr_cli.cli.pictures import Picture, Share, new_record
+    from dmsr_cli.cli.progress import PatientProgress
+
+    _prepare(batch, report, load=False)
+    with PatientProgress(report.console, "planning") as progress:
+        shares = (
+            Share(report, progress, number, len(jobs), job.short_name, number)
+            for number, job in enumerate(jobs)
+        )
+        pictures = [
+            Picture(job, batch, new_record(job, batch), Stopwatch(), share)
+            for job, share in zip(jobs, shares, strict=True)
+        ]
+        return explain(pictures, report, remarks(planner.found))
+
+
+def _check_inputs(inputs: tuple[str, ...], files_from: str | None) -> None:
+    """Raise UsageError where there is nothing to read names from, or two things."""
+    from dmsr_cli.cli.inputs import PIPE
+
+    if not inputs and files_from is None:
+        raise click.UsageError("name an INPUT, or a list of them with --files-from")
+    if PIPE in inputs and files_from == PIPE:
+        raise click.UsageError("standard input is a picture or a list (--files-from), not both")
+
+
+def _prepare(batch: Batch, report: BatchReport, load: bool = True) -> None:
+    """See that what is wanted can be done before it begins, and say with what it is done."""
+    from dmsr_cli.pipeline import check_tile
+    from dmsr_cli.resizing import SECOND_PASS, Enlargement
+
+    options, models, wanted = batch.options, batch.models, batch.wanted
+    check_tile(options.tile, options.overlap)
+    names, count = models.name, 0
+    where = models.device
+    if isinstance(wanted, Enlargement):
+        names, count = batch.names_for(wanted.factor), len(batch.scales_for(wanted.factor))
+        if load:
+            batch.models_for(wanted.factor)
+    elif load and len(models.scales) == 1:
+        models.of_scale(models.scales[0])
+    report.say(f"{names} on {where}")
+    if count == 2 or (batch.passes == 2 and not count):
+        report.say(f"two passes{'' if count else ' where one is too little'}: {SECOND_PASS}")
 
 
 def _check_choices(
@@ -170,7 +246,6 @@ def _check_choices(
 ) -> None:
     """Raise UsageError for options that contradict each other."""
     for contradict, names in (
-        (options.overwrite and options.skip_existing, "--overwrite and --skip-existing"),
         (
             options.noise_level is not None and options.denoise is not None,
             "--noise-level and --denoise",
@@ -181,24 +256,30 @@ def _check_choices(
             raise click.UsageError(f"{names} exclude each other")
 
 
-def _check_watch(watch: bool, inputs: Sequence[str], output: str | None) -> None:
-    if watch and "-" in (*inputs, output):
+def _check_watch(
+    inputs: Sequence[str], files_from: str | None, output: str | None, dry_run: bool
+) -> None:
+    """Raise UsageError for what has no end with --watch, or no second time."""
+    if "-" in (*inputs, output):
         raise click.UsageError("--watch is for folders, not for standard input or output")
+    for contradicts, name in ((files_from is not None, "--files-from"), (dry_run, "--dry-run")):
+        if contradicts:
+            raise click.UsageError(f"--watch and {name} exclude each other")
 
 
 def _check_jobs(jobs: Sequence[Job], options: UpscaleOptions, as_json: bool) -> None:
     """Raise UsageError where the options do not go with the place of a result."""
     from dmsr_cli.images import format_of_suffix
 
-    _check_kinds(jobs, options.suffix)
+    _check_kinds(jobs, options.format_suffix)
     for job in jobs:
         if job.is_piped_out:
             _check_standard_output(job, options, as_json)
-        elif options.suffix is not None and job.is_named_by_user:
+        elif (wanted := options.format_suffix) is not None and job.is_named_by_user:
             named = format_of_suffix(job.target.suffix)
-            if named is not None and named is not format_of_suffix(options.suffix):
+            if named is not None and named is not format_of_suffix(wanted):
                 raise click.UsageError(
-                    f"-o {job.target_name} and --format {options.suffix[1:]} name two formats"
+                    f"-o {job.target_name} and --format {wanted[1:]} name two formats"
                 )
 
 

@@ -4,7 +4,7 @@ What is read is float32 RGB in [0, 1]. What is written may also be uint8 or uint
 results are kept; it is never turned into float as a whole, only a strip of rows at a time.
 """
 
-from dmsr_cli.images.folders import find_images
+from dmsr_cli.images.folders import Search, find_images, search_folder
 from dmsr_cli.images.formats import (
     FORMATS,
     READABLE_SUFFIXES,
@@ -44,6 +44,7 @@ __all__ = [
     "Limits",
     "Provenance",
     "Samples",
+    "Search",
     "Sequence",
     "bleed_colour",
     "find_images",
@@ -56,6 +57,7 @@ __all__ = [
     "read_provenance",
     "read_stream",
     "resize_alpha",
+    "search_folder",
     "write_image",
     "write_sequence",
 ]

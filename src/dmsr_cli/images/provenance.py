@@ -34,10 +34,18 @@ class Provenance:
     """Standard deviation of the blur that was assumed, in pixels of the restored picture."""
     noise_level: float
     """Standard deviation of the noise that was assumed, on the 0-255 scale."""
+    settings: str = ""
+    """SHA-256 of all settings that the result depends on; empty in notes of older versions."""
+    source: str = ""
+    """SHA-256 of the input's file; empty where it was none, as standard input, and for clips."""
 
     def note(self) -> str:
         """One line of ASCII."""
-        return json.dumps({"tool": _TOOL, **asdict(self)})
+        values = asdict(self)
+        for name in ("settings", "source"):
+            if not values[name]:
+                del values[name]
+        return json.dumps({"tool": _TOOL, **values})
 
 
 def parse_note(text: str) -> Provenance | None:

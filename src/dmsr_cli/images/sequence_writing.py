@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -48,6 +48,7 @@ def write_sequence(
     quality: int = 95,
     comment: bytes | None = None,
     metadata: bool = True,
+    before_rename: Callable[[Path], None] | None = None,
 ) -> int:
     """Write frames or pages in the format given or that of the suffix; returns how many.
 
@@ -77,7 +78,8 @@ def write_sequence(
     try:
         settings = _Settings(_format_for(suffix, format), count, loop, quality, comment)
         if isinstance(target, (str, Path)):
-            with atomic_write(target) as temporary, temporary.open("w+b") as file:
+            writing = atomic_write(target, before_rename=before_rename)
+            with writing as temporary, temporary.open("w+b") as file:
                 _write(source, file, settings)
         else:
             with tempfile.TemporaryFile() as file:

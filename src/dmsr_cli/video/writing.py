@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,7 @@ def write_video(
     quality: int = 95,
     note: str | None = None,
     strip: bool = False,
+    before_rename: Callable[[Path], None] | None = None,
 ) -> tuple[str, ...]:
     """Write the frames of a clip with their new pixels; whole or not at all.
 
@@ -53,6 +54,7 @@ def write_video(
             FFV1 have none.
         note: goes into the comment.
         strip: leave out metadata and chapters, but for the languages of streams.
+        before_rename: called with the path of the finished temporary file.
 
     Returns:
         What could not be kept, each a clause for people, without those of `reader.warnings`.
@@ -71,7 +73,8 @@ def write_video(
     first = next(frames, None)
     if first is None:
         raise ImageError(f"cannot write {display_name(target)}: no frames were chosen")
-    with atomic_write(target) as temporary, opened_clip(reader.path) as source:
+    writing = atomic_write(target, before_rename=before_rename)
+    with writing as temporary, opened_clip(reader.path) as source:
         with _naming_errors(target):
             height, width = _checked(first.pixels).shape[:2]
             encoding = encoding_for(reader, container, (width, height), quality)
