@@ -18,6 +18,7 @@ from dmsr_cli.files import display_name
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch import Batch
     from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.images import Limits
 
 
 def explain(pictures: Sequence[Picture], report: BatchReport, remarks: Iterable[str]) -> int:
@@ -68,7 +69,7 @@ def _plan(picture: Picture, to_come: set[Path]) -> str:
         return f"{job.source_name}: skip, {job.target_name} is up to date"
     if not job.is_piped_out:
         _check_folder(job.target)
-    size = None if is_to_come or job.is_piped_in else _size_of(job.source)
+    size = None if is_to_come or job.is_piped_in else _size_of(job.source, picture.batch.decoder.limits)
     shown = ""
     if size is not None:
         height, width = _size_of_result(picture.batch, size, job.target.suffix, job.source_name)
@@ -95,12 +96,12 @@ def _check_folder(target: Path) -> None:
         )
 
 
-def _size_of(path: Path) -> tuple[int, int] | None:
+def _size_of(path: Path, limits: Limits) -> tuple[int, int] | None:
     """Height and width of an upright picture by its header; None where that does not say them."""
     import PIL.Image
 
     from dmsr_cli.images import FORMATS
-    from dmsr_cli.images.reading import pillow_settings
+    from dmsr_cli.images.limits import pillow_settings
     from dmsr_cli.video import is_video
 
     if is_video(path):
@@ -108,7 +109,7 @@ def _size_of(path: Path) -> tuple[int, int] | None:
     try:
         # Naming the formats keeps Pillow from trying others; some of those start programs.
         known = tuple(name for name in FORMATS if name != "HEIF")
-        with pillow_settings(), PIL.Image.open(path, formats=known) as picture:
+        with pillow_settings(limits), PIL.Image.open(path, formats=known) as picture:
             width, height = picture.size
             is_turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except Exception:  # decoders raise about every class there is; reading will tell

@@ -24,9 +24,12 @@ from dmsr_cli.cli.options import (
     watch_option,
 )
 from dmsr_cli.cli.sharing import Alone, refuse_several, shared
+from dmsr_cli.errors import DmsrError
+from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.planning import Planner
     from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.resizing import Enlargement, OutputSize
 
