@@ -25,11 +25,6 @@ class Outcome(Generic[Value]):
         self._values = values
         self._errors = errors
 
-    @property
-    def failed(self) -> bool:
-        """There is an error to take."""
-        return bool(self._errors)
-
     def measured(self, size_of: Callable[[Value], int]) -> int:
         """Bytes of what is there to take; an error has none."""
         return sum(map(size_of, self._values))
@@ -204,7 +199,7 @@ class _Writers(Generic[Job, Result]):
 
     def write(self, job: Job, result: Outcome[Result], is_alone: bool) -> None:
         """Begin to write, or do it here if nothing else is to be done meanwhile."""
-        if is_alone or result.failed:
+        if is_alone:
             self.drain()
             self._write(job, result)
             return
