@@ -113,7 +113,7 @@ def in_order(
         _Readers(jobs, read, lanes.readers, may_read_ahead) as readers,
     ):
         while not should_stop():
-            following = readers.take(writers.drain)
+            following = readers.take()
             if following is None or should_stop():
                 break
             job, source = following
@@ -146,14 +146,16 @@ class _Readers(Generic[Job, Source]):
     def __exit__(self, *error: object) -> None:
         self._threads.close()
 
-    def take(self, before: Callable[[], None]) -> tuple[Job, Outcome[Source]] | None:
-        """The next job, and what was read; calls `before` if it is read now; None at the end."""
+    def take(self) -> tuple[Job, Outcome[Source]] | None:
+        """The next job, and what was read; None at the end.
+
+        What was not read ahead is read now: then nothing was ahead before, and all is written.
+        """
         if self.ahead:
             job, reading = self.ahead.popleft()
             return job, reading.result()
         for job in itertools.chain(self._refused, self._jobs):
             self._refused = []
-            before()
             return job, attempt(partial(self._read, job))
         return None
 
