@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import importlib
 import os
 import re
 import subprocess
@@ -245,3 +247,43 @@ def test_movement_is_no_flicker(monkeypatch):
     assert flicker.flicker_of(moving, 0, 2) > 50
     brighter = [frame + number * 3 / 255 for number, frame in enumerate(still)]
     assert flicker.flicker_of(brighter, 0, 2) == pytest.approx(3, rel=1e-4)
+
+
+def test_batch_compares_quarters(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    batch = importlib.import_module("batch")
+    looks = []
+    for number in range(1, 101):  # each picture takes longer, and more memory, in the second half
+        late = max(0, number - 50)
+        seconds = 0.5 * number + 0.5 * late
+        looks.append(batch.Look(seconds, number, (100 + late) * 2**20, seconds / 2, 1))
+    found = {
+        **{"pictures": 100, "side": 64, "busy_side": 512, "model": "m", "device": "cpu"},
+        **{"seconds": 75, "single_seconds": [2, 3, 10], "looks": map(dataclasses.asdict, looks)},
+        "busy": {"share": 0.9, "seconds_per_picture": 1},
+    }
+    rows = cells_of(batch.table(found))
+    values = {name: cell for name, (cell,) in rows.items()}
+    assert values["ms for a picture, first quarter"] == "500.0"
+    assert values["ms for a picture, last quarter"] == "1000.0"
+    assert values["CPU ms for a picture, last quarter"] == "500.0"
+    assert values["MiB of memory, median, first quarter"] == "100.0"
+    assert values["MiB of memory, median, last quarter"] == "137.5"
+    assert values["MiB of memory, peak"] == "150"
+    assert values["against the batch, with its start"] == "4 times as long"
+    assert values["network at work, 512x512"] == "90.0%"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_usage_counts_descendants(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    usage_of = importlib.import_module("processes").usage_of
+    command = [sys.executable, "-c", "input()"]
+    alone = usage_of(os.getpid())
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        together = usage_of(os.getpid())
+        assert together.count == alone.count + 1
+        assert together.memory > alone.memory
+        child.communicate(b"\n")
+    ended = usage_of(child.pid)
+    assert (ended.memory, ended.cpu) == (0, 0)

@@ -50,6 +50,7 @@ class Line:
         self.under_way: list[list[int]] = []
         self.drawn: list[int] = []
         self.stopped = False
+        self.refused: set[int] = set()
         self.size = 0
 
     def run(self, lanes: Lanes = ONE_OF_EACH) -> None:
@@ -75,13 +76,16 @@ class Line:
         return f"{source.take()}, {self._stage('work', job)}"
 
     def write(self, job: int, result: Outcome[str]) -> None:
-        text = attempt(result.take)
+        try:
+            text = result.take()
+        except ValueError as error:
+            text = str(error)
         self._stage("write", job)
-        self.outcomes.append(attempt(text.take).take() if not text.failed else _error(text))
+        self.outcomes.append(text)
 
     def may_read_ahead(self, job: int, under_way: Sequence[int]) -> bool:
         self.under_way.append([job, *under_way])
-        return self.ahead
+        return self.ahead and job not in self.refused
 
     def _stage(self, stage: str, job: int) -> str:
         name = f"{stage} {job}"
@@ -92,12 +96,6 @@ class Line:
         self.log.append(f"{name} ended")
         self.ended[name].set()
         return name
-
-
-def _error(outcome: Outcome[Any]) -> str:
-    with pytest.raises(ValueError, match="wrong") as caught:
-        outcome.take()
-    return str(caught.value)
 
 
 def wait_for(event: threading.Event) -> Callable[[], None]:
@@ -174,8 +172,9 @@ class TestInOrder:
         for job in (2, 3):  # each needs the other to be under way
             line.before[f"read {job}"] = wait_for(line.begun[f"read {5 - job}"])
         line.before["work 1"] = work
+        line.before["work 2"] = lambda: early.append(line.begun["read 5"].wait(SHORT))
         line.run(Lanes(readers=2))
-        assert early == [False]
+        assert early == [False, False]
         assert line.under_way[:2] == [[2, 1], [3, 1, 2]]
         assert sorted(map(str, line.outcomes)) == [f"read {job}, work {job}" for job in line.jobs]
 
@@ -251,8 +250,27 @@ class TestInOrder:
         line.run()
         assert line.outcomes == [f"read {job}, work {job}" for job in (1, 2)]
         assert "work 3" not in line.log
+        assert ("read 3" in line.log) == ahead
         assert line.drawn == [1, 2, 3]
         assert threading.active_count() == 1
+
+    def test_what_is_read_when_it_should_stop_is_not_worked_on(self) -> None:
+        line = Line(3, ahead=False)
+        line.before["read 2"] = line.stop
+        line.run()
+        assert line.outcomes == ["read 1, work 1"]
+
+    def test_nothing_overtakes_what_may_not_be_read_ahead(self) -> None:
+        line = Line(5)
+        line.refused = {3}
+        line.run(Lanes(readers=2, writers=2))
+        assert [entry for entry in line.log if "work" in entry][::2] == [
+            f"work {job}" for job in line.jobs
+        ]
+        for job in (1, 2):
+            assert line.log.index(f"write {job} ended") < line.log.index("read 3")
+        assert line.log.index("work 3") > line.log.index("read 3 ended")
+        assert line.log.index("read 4") > line.log.index("read 3 ended")
 
     @pytest.mark.parametrize("job", [1, 2, 3])
     def test_an_error_of_writing_ends_everything(self, job: int) -> None:

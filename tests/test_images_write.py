@@ -425,3 +425,22 @@ def test_importing_needs_no_torch():
         check=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such files")
+def test_jpeg_is_encoded_beside_other_threads(monkeypatch):
+    """Pillow lets them go on where it has the number of a file."""
+    numbers = []
+    save = PIL.Image.Image.save
+
+    def note(self, file, **options):
+        numbers.append(file.fileno())
+        save(self, file, **options)
+
+    monkeypatch.setattr(PIL.Image.Image, "save", note)
+    result = io.BytesIO()
+    write_image(np.zeros((8, 9, 3), np.uint8), result, format="jpg")
+    assert PIL.Image.open(result).size == (9, 8)
+    (number,) = numbers
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(number)

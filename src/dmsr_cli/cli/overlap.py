@@ -25,11 +25,6 @@ class Outcome(Generic[Value]):
         self._values = values
         self._errors = errors
 
-    @property
-    def failed(self) -> bool:
-        """There is an error to take."""
-        return bool(self._errors)
-
     def measured(self, size_of: Callable[[Value], int]) -> int:
         """Bytes of what is there to take; an error has none."""
         return sum(map(size_of, self._values))
@@ -118,7 +113,7 @@ def in_order(
         _Readers(jobs, read, lanes.readers, may_read_ahead) as readers,
     ):
         while not should_stop():
-            following = readers.take(writers.drain)
+            following = readers.take()
             if following is None or should_stop():
                 break
             job, source = following
@@ -151,14 +146,16 @@ class _Readers(Generic[Job, Source]):
     def __exit__(self, *error: object) -> None:
         self._threads.close()
 
-    def take(self, before: Callable[[], None]) -> tuple[Job, Outcome[Source]] | None:
-        """The next job, and what was read; calls `before` if it is read now; None at the end."""
+    def take(self) -> tuple[Job, Outcome[Source]] | None:
+        """The next job, and what was read; None at the end.
+
+        What was not read ahead is read now: then nothing was ahead before, and all is written.
+        """
         if self.ahead:
             job, reading = self.ahead.popleft()
             return job, reading.result()
         for job in itertools.chain(self._refused, self._jobs):
             self._refused = []
-            before()
             return job, attempt(partial(self._read, job))
         return None
 
@@ -204,7 +201,7 @@ class _Writers(Generic[Job, Result]):
 
     def write(self, job: Job, result: Outcome[Result], is_alone: bool) -> None:
         """Begin to write, or do it here if nothing else is to be done meanwhile."""
-        if is_alone or result.failed:
+        if is_alone:
             self.drain()
             self._write(job, result)
             return

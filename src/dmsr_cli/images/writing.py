@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -126,9 +128,21 @@ def encoded(
     if provenance and file_format.comment:
         options["comment"] = provenance.note().encode("ascii")
     prepare(file_format)
-    buffer = io.BytesIO()
-    stored_picture(image, file_format).save(buffer, format=file_format.name, **options)
-    return [buffer.getbuffer()]
+    with _memory_file(file_format) as buffer:
+        stored_picture(image, file_format).save(buffer, format=file_format.name, **options)
+        buffer.seek(0)
+        return [buffer.read()]
+
+
+def _memory_file(file_format: Format) -> BinaryIO:
+    """Where to encode to.
+
+    While Pillow encodes JPEG it stops all other threads, and with them a GPU that they feed, unless
+    it is for a file of the system.
+    """
+    if file_format.name == "JPEG" and sys.platform == "linux":
+        return os.fdopen(os.memfd_create("dmsr"), "w+b")
+    return io.BytesIO()
 
 
 def prepared_image(
