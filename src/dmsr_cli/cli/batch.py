@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Batch:
     passes: int
     models: Models
     options: UpscaleOptions
+    swept: set[Path] = field(default_factory=set)
+    """Folders of results from which is removed what killed runs have left."""
 
     def models_for(self, factor: float) -> list[Model]:
         """The networks to run, one after the other; SettingsError if none reaches the factor."""

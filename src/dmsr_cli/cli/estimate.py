@@ -45,12 +45,16 @@ def estimate(
     animations and clips, the first frame is looked at. INPUT - is standard input.
     """
     from dmsr_cli.cli.report import BatchReport, PatientProgress
+    from dmsr_cli.files import remove_stray_temporaries
     from dmsr_cli.pipeline import load_model
 
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
     jobs = _jobs(inputs, folder, recursive)
+    if folder is not None:
+        for place in {job.target.parent for job in jobs}:
+            remove_stray_temporaries(place)
     report = BatchReport(as_json, text_to_stdout=True)
     with PatientProgress(report.console, "estimating") as progress:
         for number, job in enumerate(jobs):
@@ -103,7 +107,7 @@ def _estimate(job: Job, model: Model, save: bool, overwrite: bool, record: dict[
     degradation = pipeline.estimate(image, model)
     if save:
         make_folder(stem.parent)
-        save_degradation(degradation, stem)
+        save_degradation(degradation, stem, overwrite)
         record["output"] = str(stem)
     record.update(
         status="ok",

@@ -97,6 +97,8 @@ def _restore_sequence(picture: Picture, sequence: Sequence) -> Restored:
         quality=options.quality,
         comment=_comment(sequence, reel.provenance(), options.strip),
         metadata=not options.strip,
+        replace=picture.reserved.may_replace,
+        before_rename=picture.before_rename_of_frames,
     )
     if isinstance(target, io.BytesIO):
         _write_out(target)
@@ -142,6 +144,8 @@ def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
         quality=options.quality,
         note=None if note is None else note.note(),
         strip=options.strip,
+        replace=picture.reserved.may_replace,
+        before_rename=picture.before_rename_of_frames,
     )
     for warning in warnings:
         picture.warn(warning)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmsr_cli.errors import ImageError
-from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.errors import ExistsError, ImageError
+from dmsr_cli.files import atomic_write, display_name, is_there, reason_of
 from dmsr_cli.images import write_image
 from dmsr_cli.pipeline import Degradation
 from dmsr_cli.visual import kernel_picture, noise_picture
@@ -23,25 +23,26 @@ def degradation_files(stem: Path) -> list[Path]:
     ]
 
 
-def save_degradation(degradation: Degradation, stem: Path) -> None:
+def save_degradation(degradation: Degradation, stem: Path, replace: bool = True) -> None:
     """Write kernel and noise map, each as a picture (.png) and as an array (.npy).
 
     Raises:
+        ExistsError: a file is there and must not be replaced.
         DmsrError: a file cannot be written.
     """
     kernel_png, kernel_npy, noise_png, noise_npy = degradation_files(stem)
-    write_image(kernel_picture(degradation.kernel), kernel_png)
-    write_image(noise_picture(degradation.noise_map), noise_png)
+    write_image(kernel_picture(degradation.kernel), kernel_png, replace=replace)
+    write_image(noise_picture(degradation.noise_map), noise_png, replace=replace)
     for path, array in ((kernel_npy, degradation.kernel), (noise_npy, degradation.noise_map)):
-        with atomic_write(path) as temporary:
+        with atomic_write(path, replace=replace) as temporary:
             np.save(temporary, array)
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
     """Raise ImageError if one of the files is there and must not be replaced."""
     for path in paths:
-        if path.exists() and not overwrite:
-            raise ImageError(f"{display_name(path)} exists already: use --overwrite or another -o")
+        if is_there(path) and not overwrite:
+            raise ExistsError(f"{display_name(path)} exists already: use --overwrite or another -o")
 
 
 def make_folder(folder: Path) -> None:

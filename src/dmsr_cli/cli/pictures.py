@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsr_cli.cli.batch import Batch, names_of
-from dmsr_cli.errors import ImageError
+from dmsr_cli.errors import ExistsError, ImageError
+from dmsr_cli.files import Look, is_there, refuse_changed, unchanged
 
 if TYPE_CHECKING:
+    from dmsr_cli.cli.claims import Claim
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.cli.overlap import Stopwatch
     from dmsr_cli.cli.report import BatchReport, PatientProgress
@@ -67,6 +70,26 @@ def new_record(job: Job, wanted: Enlargement | OutputSize, known: list[Model]) -
     }
 
 
+@dataclass
+class Reserved:
+    """What is found out about the place of a result, before any work is done for it."""
+
+    claim: Claim | None = None
+    may_replace: bool = False
+    """A result that is there is ours to replace."""
+    why_skipped: str = ""
+    """For people, if there is nothing to do."""
+    before_rename: Callable[[Path], None] | None = None
+    """What `atomic_write` calls when all of the result is in its temporary file."""
+    source_look: Look | None = None
+    """At the input, before it was read."""
+
+    def release(self) -> None:
+        """The work for the result has ended, well or not."""
+        if self.claim is not None:
+            self.claim.release()
+
+
 @dataclass(frozen=True)
 class Picture:
     """One input of a batch, with its record and its share of the progress."""
@@ -76,6 +99,7 @@ class Picture:
     record: dict[str, Any]
     stopwatch: Stopwatch
     share: Share
+    reserved: Reserved = field(default_factory=Reserved)
 
     @property
     def compared(self) -> Path:
@@ -104,6 +128,22 @@ class Picture:
         known = FORMATS.get(source_format)
         own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
         return self.batch.options.suffix or own
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Refuse an input that changes in the block, in which it is read."""
+        if self.job.is_piped_in:
+            yield
+            return
+        with unchanged(self.job.source) as self.reserved.source_look:
+            yield
+
+    def before_rename_of_frames(self, temporary: Path) -> None:
+        """Refuse an input that has changed up to now, when its frames are read one by one."""
+        if not self.job.is_piped_in:
+            refuse_changed(self.job.source, self.reserved.source_look)
+        if self.reserved.before_rename is not None:
+            self.reserved.before_rename(temporary)
 
     def warn(self, text: str) -> None:
         """Put it into the record, and tell people."""
@@ -134,29 +174,49 @@ def _place(path: Path) -> str:
 
 
 def check_result(picture: Picture) -> bool:
-    """Refuse a result that must not be replaced, or has no format; False if it is to be skipped."""
-    from dmsr_cli.cli.outputs import refuse_existing
+    """Refuse a result that must not be replaced, or has no format; False if it is to be skipped.
 
-    job, options = picture.job, picture.batch.options
+    Afterwards the result is claimed, and `reserved` says so. Called by the thread that reads;
+    whoever has written, or knows that there is nothing to write, releases it.
+    """
+    from dmsr_cli.cli.claims import claim
+
+    job, reserved = picture.job, picture.reserved
     if job.error:
         raise job.error
     if job.is_piped_out:
         return True
-    if job.target.exists() and options.skip_existing:
+    was_there = is_there(job.target)
+    if not _is_wanted(picture):
         return False
-    _check_target(job, options.overwrite)
+    reserved.claim = claim(job.target, picture.batch.swept)
+    if reserved.claim is None:
+        reserved.why_skipped = f"another run is making {job.target_name}"
+        return False
+    # Another run may have made it between the look and the claim.
+    return is_there(job.target) == was_there or _is_wanted(picture)
+
+
+def _is_wanted(picture: Picture) -> bool:
+    from dmsr_cli.cli.outputs import refuse_existing
+
+    job, options, reserved = picture.job, picture.batch.options, picture.reserved
+    if options.skip_existing and is_there(job.target):
+        reserved.why_skipped = f"{job.target_name} exists"
+        return False
+    reserved.may_replace = options.overwrite
+    _check_target(job, reserved.may_replace)
     refuse_existing(picture.beside(), options.overwrite)
     return True
 
 
-def _check_target(job: Job, overwrite: bool) -> None:
+def _check_target(job: Job, may_replace: bool) -> None:
     from dmsr_cli.images import WRITABLE_SUFFIXES
     from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
 
-    if job.target.exists() and not overwrite:
-        is_input = not job.is_piped_in and job.source.exists() and job.target.samefile(job.source)
-        what = "is the input itself" if is_input else "exists already"
-        raise ImageError(
+    if is_there(job.target) and not may_replace:
+        what = "is the input itself" if _is_the_input(job) else "exists already"
+        raise ExistsError(
             f"{job.target_name} {what}: use --overwrite, --skip-existing or another -o"
         )
     is_clip = not job.is_piped_in and is_video(job.source)
@@ -164,3 +224,11 @@ def _check_target(job: Job, overwrite: bool) -> None:
     if job.target.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
         raise ImageError(f"cannot write {job.target_name}: its suffix must be one of {known}")
+
+
+def _is_the_input(job: Job) -> bool:
+    """Under whatever name: a link, too."""
+    try:
+        return not job.is_piped_in and job.target.samefile(job.source)
+    except OSError:
+        return False

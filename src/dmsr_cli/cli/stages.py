@@ -30,7 +30,7 @@ def read(picture: Picture) -> Image | Moving | None:
     if not check_result(picture):
         return None
     job = picture.job
-    with picture.stopwatch.running():
+    with picture.stopwatch.running(), picture.reading():
         if not job.is_piped_in and is_video(job.source):
             return Moving(job.source, is_clip=True)
         source = job.open()
@@ -65,7 +65,10 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
 def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
     """Write one picture, and report it; or report why there is nothing to write."""
     work = partial(_write_and_tell, picture, outcome)
-    picture.share.report.run(picture.record, work, picture.batch.options.debug)
+    try:
+        picture.share.report.run(picture.record, work, picture.batch.options.debug)
+    finally:
+        picture.reserved.release()
 
 
 def _write_and_tell(
@@ -76,7 +79,7 @@ def _write_and_tell(
     restored = outcome.take()
     if restored is None:
         record["status"] = "skipped"
-        return f"{job.source_name}: skipped, {job.target_name} exists"
+        return f"{job.source_name}: skipped, {picture.reserved.why_skipped}"
     with picture.stopwatch.running():
         _write(picture, restored)
     plan = restored.plan
@@ -116,12 +119,15 @@ def _write(picture: Picture, restored: Restored) -> None:
             quality=options.quality,
             metadata=not options.strip,
             provenance=provenance_of(restored, options),
+            replace=picture.reserved.may_replace,
+            before_rename=picture.reserved.before_rename,
         )
     if options.save_degradation:
-        outputs.save_degradation(restored.degradation, job.target.with_suffix(""))
+        stem = job.target.with_suffix("")
+        outputs.save_degradation(restored.degradation, stem, options.overwrite)
     if restored.before is not None:
         both = comparison(restored.before.pixels, restored.result.pixels)
-        write_image(both, picture.compared)
+        write_image(both, picture.compared, replace=options.overwrite)
 
 
 def _target_of(picture: Picture) -> Path | BinaryIO:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +47,8 @@ def write_image(
     quality: int = 95,
     metadata: bool = True,
     provenance: Provenance | None = None,
+    replace: bool = True,
+    before_rename: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a picture to a file, whole or not at all, or to a stream, once all of it is encoded.
 
@@ -66,8 +69,11 @@ def write_image(
             fit the stored channels, the colours are converted to sRGB.
         provenance: what the note says about the making of the picture; without one there is none.
             It is kept in EXIF, in GIF and JPEG2000 in the comment.
+        replace: a file that is there may be replaced.
+        before_rename: called with the path of the finished temporary file; not for streams.
 
     Raises:
+        ExistsError: the file is there and must not be replaced.
         ImageError: no format for the suffix, a picture too large for the format, values that are
             not finite, an array of another shape or type, or a target that cannot be written.
         SettingsError: `quality` is out of range, the format is unknown, or a stream has none.
@@ -84,7 +90,9 @@ def write_image(
     except Exception as error:  # encoders, too, raise what they like
         raise ImageError(f"cannot write {name}: {reason_of(error)}") from error
     try:
-        _write(parts, target)
+        _write(parts, target, replace, before_rename)
+    except ImageError:
+        raise
     except DmsrError as error:
         raise ImageError(str(error)) from error
     except (OSError, ValueError) as error:  # of a stream: broken, or closed
@@ -235,11 +243,17 @@ def _refuse_colour_in_grey(image: Image, target: str | Path | BinaryIO, name: st
         raise ImageError("a .pgm file holds grey only; use .ppm or .png")
 
 
-def _write(parts: _Parts, target: str | Path | BinaryIO) -> None:
+def _write(
+    parts: _Parts,
+    target: str | Path | BinaryIO,
+    replace: bool,
+    before_rename: Callable[[Path], None] | None,
+) -> None:
     if not isinstance(target, (str, Path)):
         for part in parts:
             target.write(part)
         target.flush()
         return
-    with atomic_write(target) as temporary, temporary.open("wb") as file:
+    writing = atomic_write(target, replace=replace, before_rename=before_rename)
+    with writing as temporary, temporary.open("wb") as file:
         file.writelines(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,8 @@ def write_video(
     quality: int = 95,
     note: str | None = None,
     strip: bool = False,
+    replace: bool = True,
+    before_rename: Callable[[Path], None] | None = None,
 ) -> tuple[str, ...]:
     """Write the frames of a clip with their new pixels; whole or not at all.
 
@@ -53,6 +55,8 @@ def write_video(
             FFV1 have none.
         note: goes into the comment.
         strip: leave out metadata and chapters, but for the languages of streams.
+        replace: a file that is there may be replaced.
+        before_rename: called with the path of the finished temporary file.
 
     Returns:
         What could not be kept, each a clause for people, without those of `reader.warnings`.
@@ -61,6 +65,7 @@ def write_video(
         ImageError: no container for the suffix, no frames, frames of unlike sizes or with values
             that are not finite, or an encoder that refuses them.
         SettingsError: `quality` is out of range.
+        ExistsError: the file is there and must not be replaced.
         DmsrError: the file cannot be written.
     """
     target = Path(target)
@@ -71,7 +76,8 @@ def write_video(
     first = next(frames, None)
     if first is None:
         raise ImageError(f"cannot write {display_name(target)}: no frames were chosen")
-    with atomic_write(target) as temporary, opened_clip(reader.path) as source:
+    writing = atomic_write(target, replace=replace, before_rename=before_rename)
+    with writing as temporary, opened_clip(reader.path) as source:
         with _naming_errors(target):
             height, width = _checked(first.pixels).shape[:2]
             encoding = encoding_for(reader, container, (width, height), quality)
