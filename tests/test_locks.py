@@ -132,7 +132,23 @@ def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
     with atomic_write(tmp_path / "result.png") as temporary:
         child = os.fork()
         if child == 0:
-            locks.release_all()
+            assert not locks._held
+            locks.remove_all_for_the_end()
             os.kill(os.getpid(), signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGKILL
         assert temporary.exists()
+
+
+def test_what_was_interrupted_is_released(tmp_path: Path) -> None:
+    before = locks.hold(tmp_path / "before", is_new=True)
+    assert before is not None
+
+    def be_interrupted() -> None:
+        locks.hold(tmp_path / "within", is_new=True)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), locks.released_at_the_end():
+        be_interrupted()
+    assert names_in(tmp_path) == ["before"]
+    before.release()

@@ -8,6 +8,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ABANDONED_AFTER = 24 * 3600.0
@@ -139,10 +140,15 @@ def remove_if_left_behind(path: Path) -> bool:
     return not path.exists()
 
 
-def release_all() -> None:
-    """Remove all files that this process holds: at its end, nobody works on them any more."""
-    for held in list(_held):
-        held.release()
+@contextlib.contextmanager
+def released_at_the_end() -> Iterator[None]:
+    """Release what the block has begun to hold, and not released, as it was interrupted."""
+    before = set(_held)
+    try:
+        yield
+    finally:
+        for held in set(_held) - before:
+            held.release()
 
 
 def remove_all_for_the_end() -> None:
@@ -160,7 +166,7 @@ def remove_all_for_the_end() -> None:
 
 
 def _stop_at_the_end() -> None:
-    """Do not come back when the process is being ended: nobody is to hear of files that are gone."""
+    """Do not come back from here when the process is being ended, not even with an error."""
     if _is_over.is_set():
         threading.Event().wait()
 

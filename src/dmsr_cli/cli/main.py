@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -14,7 +15,7 @@ from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import reason_of
 from dmsr_cli.interruption import end_at_once
-from dmsr_cli.locks import release_all
+from dmsr_cli.locks import released_at_the_end
 
 COMMANDS = {
     "upscale": "Restore pictures at x2, x3, x4, or any size.",
@@ -26,6 +27,7 @@ COMMANDS = {
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+_TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class LazyGroup(click.Group):
@@ -63,13 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Without `arguments` it is a process of its own, which a signal ends.
     """
-    try:
+    with released_at_the_end():
         if arguments is not None:
             return _run(list(arguments))
         with end_at_once():
             return _run(sys.argv[1:])
-    finally:
-        release_all()
 
 
 def _run(arguments: list[str]) -> int:
@@ -105,15 +105,11 @@ def _run(arguments: list[str]) -> int:
 
 def _is_of_standard_output(error: Exception) -> bool:
     """Whether standard output takes no more: what commands write to files, they name."""
-    if not isinstance(error, OSError) or error.filename is not None or sys.stdout is None:
+    if not isinstance(error, OSError) or error.errno not in _TAKES_NO_MORE or error.filename:
         return False
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError):  # else Python tries once more when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    with contextlib.suppress(OSError, AttributeError):  # else Python tries once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _say(text: str) -> None:
