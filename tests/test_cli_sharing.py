@@ -27,8 +27,8 @@ from dmsr_cli.cli.messages import BLOCK, Jobs, leave_jobs
 from dmsr_cli.cli.report import BatchReport
 from dmsr_cli.cli.sharing import NO_MORE, Team
 from dmsr_cli.errors import ImageError, SharingError
+from dmsr_cli.interruption import Interruption
 from dmsr_cli.processes import LEFT
-from dmsr_cli.training.interruption import Interruption
 from dmsr_cli.weights import save_weights
 from pictures import noise
 from tiny_weights import tiny_model

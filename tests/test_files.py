@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dmsr_cli.errors import DmsrError
-from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.errors import DmsrError, ExistsError, ImageError
+from dmsr_cli.files import atomic_write, display_name, is_there, reason_of, unchanged
 
 
 def names_in(folder: Path) -> list[str]:
@@ -142,3 +142,105 @@ def test_names_and_reasons_are_one_printable_line():
     assert reason_of(ValueError("one\n  two")) == "one two"
     assert reason_of(OSError(2, "No such file or directory")) == "No such file or directory"
     assert reason_of(EOFError()) == "EOFError"
+
+
+def test_what_is_there_is_kept(tmp_path):
+    path = tmp_path / "result"
+    path.write_text("precious")
+    with (
+        pytest.raises(ExistsError, match=r"result exists already$"),
+        atomic_write(path, replace=False),
+    ):
+        raise AssertionError("the block is not run")
+    assert path.read_text() == "precious"
+    assert names_in(tmp_path) == ["result"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_appears_meanwhile_is_kept(tmp_path, monkeypatch, has_links):
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "result"
+    with atomic_write(path, replace=False) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    path.unlink()
+
+    def appear(temporary: Path) -> None:
+        path.write_text("precious")
+
+    writing = atomic_write(path, replace=False, before_rename=appear)
+    with (
+        pytest.raises(ExistsError, match="appeared while this one was made, and was kept"),
+        writing,
+    ):
+        pass
+    assert path.read_text() == "precious"
+    assert names_in(tmp_path) == ["result"]
+
+
+def test_the_call_before_the_rename_sees_all_and_may_refuse(tmp_path):
+    path = tmp_path / "result"
+    seen = []
+
+    def look(temporary: Path) -> None:
+        seen.append((temporary.read_text(), path.exists()))
+
+    with atomic_write(path, before_rename=look) as temporary:
+        temporary.write_text("new")
+    assert seen == [("new", False)]
+
+    def refuse(temporary: Path) -> None:
+        raise ImageError("no")
+
+    with pytest.raises(ImageError, match="no"), atomic_write(path, before_rename=refuse):
+        pass
+    assert path.read_text() == "new"
+    assert names_in(tmp_path) == ["result"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("leads_to", ["precious", "nowhere"])
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, leads_to):
+    (tmp_path / "precious").write_text("precious")
+    path = tmp_path / "result"
+    path.symlink_to(leads_to)
+    with pytest.raises(ExistsError), atomic_write(path, replace=False):
+        pass
+    write(path)
+    assert not path.is_symlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert names_in(tmp_path) == ["precious", "result"]
+
+
+def test_names_that_nothing_can_have(tmp_path):
+    assert failure_of(tmp_path / ("x" * 300)) == "File name too long"
+    with pytest.raises(DmsrError, match="File name too long"):
+        is_there(tmp_path / ("x" * 300))
+    with pytest.raises(DmsrError, match="embedded null byte"):
+        is_there(tmp_path / "x\0")
+    assert not is_there(tmp_path / "missing")
+    assert names_in(tmp_path) == []
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path):
+    path = tmp_path / "photo"
+    path.write_text("old")
+    with unchanged(path):
+        path.read_text()
+
+    def change(error: Exception | None) -> None:
+        path.write_text(path.read_text() + "more")
+        if error is not None:
+            raise error
+
+    for error in (None, ValueError("cut short")):
+        with pytest.raises(ImageError, match="changed while it was read; try"), unchanged(path):
+            change(error)
+    with pytest.raises(ValueError, match="bad"), unchanged(path):
+        raise ValueError("bad")
+    with unchanged(path):
+        path.unlink()  # whoever has it open reads all of it

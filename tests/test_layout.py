@@ -14,7 +14,9 @@ PACKAGE = Path(dmsr_cli.__file__).parent
 ORDER = [
     *(
         "errors",
+        "locks",
         "files",
+        "interruption",
         "config",
         "device",
         "processes",

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from dmsr_cli.interruption import SIGNALS, watch_for_interruption
 from dmsr_cli.training import step
-from dmsr_cli.training.interruption import SIGNALS, watch_for_interruption
 from dmsr_cli.training.loop import train
 from dmsr_cli.weights import load_weights
 from training_runs import (

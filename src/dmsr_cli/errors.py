@@ -15,6 +15,10 @@ class ImageError(DmsrError):
     """A picture cannot be read, written or used."""
 
 
+class ExistsError(ImageError):
+    """A file is there that must not be replaced."""
+
+
 class WeightsError(DmsrError):
     """A weight file is missing, damaged, of another network, or cannot be fetched."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ class Batch:
     decoder: DirectDecoder
     results: Results | None = None
     """Remembers what was made; None where nothing is to be remembered."""
+    swept: set[Path] = field(default_factory=set)
+    """Folders of results from which is removed what killed runs have left."""
 
     def scales_for(self, factor: float) -> tuple[int, ...]:
         """Those of the networks to run in turn; SettingsError if none reaches the factor."""

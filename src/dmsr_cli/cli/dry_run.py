@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dmsr_cli.cli.pictures import Picture, check_result
+from dmsr_cli.cli.pictures import Picture, is_wanted
 from dmsr_cli.errors import DmsrError, ImageError, SettingsError
 from dmsr_cli.files import display_name
 
@@ -64,12 +64,13 @@ def _plan(picture: Picture, to_come: set[Path]) -> str:
     is_to_come = job.source in to_come and not job.source.exists()  # a result made on the way
     if not is_to_come:
         picture.look_at_source()
-    if not check_result(picture):
+    if not is_wanted(picture):
         record["status"] = "skipped"
         return f"{job.source_name}: skip, {job.target_name} is up to date"
     if not job.is_piped_out:
         _check_folder(job.target)
-    size = None if is_to_come or job.is_piped_in else _size_of(job.source, picture.batch.decoder.limits)
+    limits = picture.batch.decoder.limits
+    size = None if is_to_come or job.is_piped_in else _size_of(job.source, limits)
     shown = ""
     if size is not None:
         height, width = _size_of_result(picture.batch, size, job.target.suffix, job.source_name)

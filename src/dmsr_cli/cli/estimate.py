@@ -64,12 +64,16 @@ def estimate(
     from dmsr_cli.cli.progress import PatientProgress
     from dmsr_cli.cli.report import BatchReport
     from dmsr_cli.cli.stopping import stoppable
+    from dmsr_cli.files import remove_stray_temporaries
     from dmsr_cli.pipeline import load_model  # takes seconds, in which the decoder starts
 
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
     jobs = _jobs(inputs, folder, recursive)
+    if folder is not None:
+        for place in {job.target.parent for job in jobs}:
+            remove_stray_temporaries(place)
     report = BatchReport(as_json, text_to_stdout=True)
     if report_file is not None:
         report.write_to(report_file, jobs, resume=False, replace=overwrite)
@@ -142,7 +146,7 @@ def _estimate(
     degradation = pipeline.estimate(image, model)
     if save:
         make_folder(stem.parent)
-        save_degradation(degradation, stem)
+        save_degradation(degradation, stem, lambda path: overwrite)
         record["output"] = str(stem)
     record.update(
         status="ok",

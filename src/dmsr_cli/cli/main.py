@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +13,9 @@ import click
 
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
+from dmsr_cli.files import reason_of
+from dmsr_cli.interruption import end_at_once
+from dmsr_cli.locks import released_at_the_end
 from dmsr_cli.processes import launched_rank
 
 COMMANDS = {
@@ -22,6 +28,7 @@ COMMANDS = {
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+_TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class LazyGroup(click.Group):
@@ -55,8 +62,18 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (0 done, 1 failed, 2 wrong usage)."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the command line; returns the exit status (0 done, 1 failed, 2 wrong usage).
+
+    Without `arguments` it is a process of its own, which a signal ends.
+    """
+    with released_at_the_end():
+        if arguments is not None:
+            return _run(list(arguments))
+        with end_at_once():
+            return _run(sys.argv[1:])
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         status = cli.main(arguments, prog_name="dmsr", standalone_mode=False)
@@ -80,10 +97,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if _is_of_standard_output(error):
+            _say(f"error: cannot write standard output: {reason_of(error)}")
+            return 1
         from dmsr_cli.cli.report import describe
 
         _say(f"internal error: {describe(error)}; run again with --debug to see where")
         return 1
+
+
+def _is_of_standard_output(error: Exception) -> bool:
+    """Whether standard output takes no more: what commands write to files, they name."""
+    if not isinstance(error, OSError) or error.errno not in _TAKES_NO_MORE or error.filename:
+        return False
+    with contextlib.suppress(OSError, AttributeError):  # else Python tries once more as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _say(text: str) -> None:

@@ -103,7 +103,8 @@ def _restore_sequence(picture: Picture, sequence: Sequence | IsolatedSequence) -
         quality=options.quality,
         comment=_comment(sequence, reel.provenance(), options.strip),
         metadata=not options.strip,
-        before_rename=picture.recorder(job.target),
+        replace=picture.may_replace(job.target),
+        before_rename=picture.before_rename_of_frames,
     )
     if isinstance(target, io.BytesIO):
         _write_out(target)
@@ -151,7 +152,8 @@ def _restore_clip(picture: Picture, clip: VideoReader) -> Restored:
         quality=options.quality,
         note=None if note is None else note.note(),
         strip=options.strip,
-        before_rename=picture.recorder(job.target),
+        replace=picture.may_replace(job.target),
+        before_rename=picture.before_rename_of_frames,
     )
     for warning in warnings:
         picture.warn(warning)

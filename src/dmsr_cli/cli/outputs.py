@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dmsr_cli.errors import ImageError
-from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.errors import ExistsError, ImageError
+from dmsr_cli.files import atomic_write, display_name, is_there, reason_of
 from dmsr_cli.images import write_image
 from dmsr_cli.visual import kernel_picture, noise_picture
 
@@ -29,13 +29,16 @@ def degradation_files(stem: Path) -> list[Path]:
 def save_degradation(
     degradation: Degradation,
     stem: Path,
+    may_replace: Callable[[Path], bool] = lambda path: True,
     recorder: Callable[[Path], Callable[[Path], None] | None] = lambda path: None,
 ) -> None:
     """Write kernel and noise map, each as a picture (.png) and as an array (.npy).
 
-    `recorder` gives for each of the files what is called before it gets its name.
+    For each of the files, `may_replace` says whether one that is there may be replaced, and
+    `recorder` gives what is called before it gets its name.
 
     Raises:
+        ExistsError: a file is there and must not be replaced.
         DmsrError: a file cannot be written.
     """
     kernel_png, kernel_npy, noise_png, noise_npy = degradation_files(stem)
@@ -43,17 +46,18 @@ def save_degradation(
         (kernel_png, kernel_picture(degradation.kernel)),
         (noise_png, noise_picture(degradation.noise_map)),
     ):
-        write_image(picture, path, before_rename=recorder(path))
+        write_image(picture, path, replace=may_replace(path), before_rename=recorder(path))
     for path, array in ((kernel_npy, degradation.kernel), (noise_npy, degradation.noise_map)):
-        with atomic_write(path, before_rename=recorder(path)) as temporary:
+        writing = atomic_write(path, replace=may_replace(path), before_rename=recorder(path))
+        with writing as temporary:
             np.save(temporary, array)
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
     """Raise ImageError if one of the files is there and must not be replaced."""
     for path in paths:
-        if path.exists() and not overwrite:
-            raise ImageError(f"{display_name(path)} exists already: use --overwrite or another -o")
+        if is_there(path) and not overwrite:
+            raise ExistsError(f"{display_name(path)} exists already: use --overwrite or another -o")
 
 
 def make_folder(folder: Path) -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmsr_cli.cli.batch import Batch, UpscaleOptions
 from dmsr_cli.cli.jobs import FALLBACK_SUFFIX, Job
-from dmsr_cli.errors import ImageError
+from dmsr_cli.errors import ExistsError, ImageError
+from dmsr_cli.files import Look, is_there, refuse_changed, unchanged
 
 if TYPE_CHECKING:
+    from dmsr_cli.cli.claims import Claim
     from dmsr_cli.cli.overlap import Stopwatch
     from dmsr_cli.cli.progress import PatientProgress
     from dmsr_cli.cli.report import BatchReport
-    from dmsr_cli.cli.results import Kind, SourceFile
+    from dmsr_cli.cli.results import SourceFile
     from dmsr_cli.pipeline import Model
 
 READ_AHEAD_BYTES = 16 * 2**20
@@ -78,6 +81,28 @@ def new_record(job: Job, batch: Batch) -> dict[str, Any]:
     }
 
 
+@dataclass
+class Reserved:
+    """What is found out about the place of a result, before any work is done for it."""
+
+    claim: Claim | None = None
+    reason: str = ""
+    """Why there is nothing to do, in the words that the summary counts."""
+    why_skipped: str = ""
+    """The same with the result's name."""
+    source_look: Look | None = None
+    """At the input, before it was read."""
+
+    def skipped(self, reason: str, why: str) -> None:
+        """There is nothing to do."""
+        self.reason, self.why_skipped = reason, why
+
+    def release(self) -> None:
+        """The work for the result has ended, well or not."""
+        if self.claim is not None:
+            self.claim.release()
+
+
 @dataclass(frozen=True)
 class Picture:
     """One input of a batch, with its record and its share of the progress."""
@@ -87,6 +112,7 @@ class Picture:
     record: dict[str, Any]
     stopwatch: Stopwatch
     share: Share
+    reserved: Reserved = field(default_factory=Reserved)
 
     @property
     def compared(self) -> Path:
@@ -138,6 +164,30 @@ class Picture:
         own = known.suffixes[0] if known is not None else FALLBACK_SUFFIX
         return self.batch.options.format_suffix or own
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Refuse an input that changes in the block, in which it is read."""
+        if self.job.is_piped_in:
+            yield
+            return
+        with unchanged(self.job.source) as self.reserved.source_look:
+            yield
+
+    def before_rename_of_frames(self, temporary: Path) -> None:
+        """Refuse an input that has changed up to now, when its frames are read one by one."""
+        if not self.job.is_piped_in:
+            refuse_changed(self.job.source, self.reserved.source_look)
+        record = self.recorder(self.job.target)
+        if record is not None:
+            record(temporary)
+
+    def may_replace(self, path: Path) -> bool:
+        """A file that is there may be replaced by one of this picture."""
+        options, results = self.batch.options, self.batch.results
+        if options.overwrite:
+            return True
+        return options.skip_existing and results is not None and results.is_ours(path)
+
     def warn(self, text: str) -> None:
         """Put it into the record, and tell people."""
         self.record["warnings"].append(text)
@@ -184,50 +234,69 @@ def _place(path: Path) -> str:
 
 
 def check_result(picture: Picture) -> bool:
-    """Refuse a result that must not be replaced, or has no format; False if it is to be skipped."""
-    from dmsr_cli.cli.outputs import refuse_existing
-    from dmsr_cli.cli.results import Kind
+    """Refuse a result that must not be replaced, or has no format; False if it is to be skipped.
 
-    job, options, results = picture.job, picture.batch.options, picture.batch.results
+    Afterwards the result is claimed, and `reserved` says so. Called by the thread that reads;
+    whoever has written, or knows that there is nothing to write, releases it.
+    """
+    from dmsr_cli.cli.claims import claim
+
+    job, reserved = picture.job, picture.reserved
     if job.error:
         raise job.error
     if job.is_piped_out:
         return True
-    replace, beside = options.overwrite, picture.beside()
-    if options.skip_existing and results is not None:
-        kind = _kind_of_result(picture)
-        if kind is Kind.CURRENT:
-            return False
-        replace = replace or kind is Kind.STALE
-        beside = [path for path in beside if not results.is_ours(path)]
-    _check_target(job, replace)
+    was_there = is_there(job.target)
+    if not is_wanted(picture):
+        return False
+    reserved.claim = claim(job.target, picture.batch.swept)
+    if reserved.claim is None:
+        reserved.skipped("another run is at work", f"another run is making {job.target_name}")
+        return False
+    # Another run may have made it between the look and the claim.
+    return is_there(job.target) == was_there or is_wanted(picture)
+
+
+def is_wanted(picture: Picture) -> bool:
+    """`check_result` without claiming anything."""
+    from dmsr_cli.cli.outputs import refuse_existing
+
+    job, options, reserved = picture.job, picture.batch.options, picture.reserved
+    if job.error:
+        raise job.error
+    if job.is_piped_out:
+        return True
+    if options.skip_existing and _is_up_to_date(picture):
+        reserved.skipped("up to date", f"{job.target_name} is up to date")
+        return False
+    _check_target(job, picture.may_replace(job.target))
+    beside = [path for path in picture.beside() if not picture.may_replace(path)]
     refuse_existing(beside, options.overwrite)
     return True
 
 
-def _kind_of_result(picture: Picture) -> Kind:
-    """What is there; says why it is made anew, or raises ImageError if it must not be."""
+def _is_up_to_date(picture: Picture) -> bool:
+    """Says why a result is made anew; raises ImageError for one that must not be replaced."""
     from dmsr_cli.cli.results import Kind, state_of_job
 
     job = picture.job
-    if job.is_piped_in or not os.path.lexists(job.target):
-        return Kind.MISSING
+    if job.is_piped_in or not is_there(job.target):
+        return False
     state = state_of_job(job, picture.batch, picture.source_file)
     if state.kind is Kind.FOREIGN and not picture.batch.options.overwrite:
         raise ImageError(f"{job.target_name} {state.why}: use --overwrite or another -o")
     if state.kind is Kind.STALE:
         picture.share.note(f"{job.target_name} is made anew: it {state.why}")
-    return state.kind
+    return state.kind is Kind.CURRENT
 
 
-def _check_target(job: Job, overwrite: bool) -> None:
+def _check_target(job: Job, may_replace: bool) -> None:
     from dmsr_cli.images import WRITABLE_SUFFIXES
     from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
 
-    if job.target.exists() and not overwrite:
-        is_input = not job.is_piped_in and job.source.exists() and job.target.samefile(job.source)
-        what = "is the input itself" if is_input else "exists already"
-        raise ImageError(
+    if is_there(job.target) and not may_replace:
+        what = "is the input itself" if _is_the_input(job) else "exists already"
+        raise ExistsError(
             f"{job.target_name} {what}: use --overwrite, --skip-existing or another -o"
         )
     is_clip = not job.is_piped_in and is_video(job.source)
@@ -235,3 +304,11 @@ def _check_target(job: Job, overwrite: bool) -> None:
     if job.target.suffix.lower() not in suffixes:
         known = " ".join(sorted(suffixes))
         raise ImageError(f"cannot write {job.target_name}: its suffix must be one of {known}")
+
+
+def _is_the_input(job: Job) -> bool:
+    """Under whatever name: a link, too."""
+    try:
+        return not job.is_piped_in and job.target.samefile(job.source)
+    except OSError:
+        return False

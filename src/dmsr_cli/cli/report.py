@@ -19,10 +19,7 @@ from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.training.interruption import Interruption
-
-INTERRUPTED_BY = 128
-"""Exit status after a signal, less the signal's number, as shells have it."""
+    from dmsr_cli.interruption import Interruption
 
 
 class BatchReport:
@@ -136,7 +133,7 @@ class BatchReport:
         is_cut = interruption.requested and (left > 0 or not is_endless)
         status = 1 if self.tally.counts["failed"] else 0
         if is_cut:
-            status = INTERRUPTED_BY + interruption.number
+            status = interruption.status
         if self.tally.total > 1 or is_cut or is_endless:
             for line in self.tally.lines(left if is_cut else None):
                 self.say(line)

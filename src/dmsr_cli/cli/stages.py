@@ -30,7 +30,7 @@ def read(picture: Picture) -> Image | Moving | None:
         return None
     picture.look_at_source()
     job, decoder = picture.job, picture.batch.decoder
-    with picture.stopwatch.running():
+    with picture.stopwatch.running(), picture.reading():
         if not job.is_piped_in and is_video(job.source):
             return Moving(job.source, is_clip=True)
         source = job.open()
@@ -68,7 +68,10 @@ def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
     """Write one picture, and report it; or report why there is nothing to write."""
     work = partial(_write_and_tell, picture, outcome)
     debug = picture.batch.options.debug
-    picture.share.report.run(picture.record, work, debug, picture.share.turn)
+    try:
+        picture.share.report.run(picture.record, work, debug, picture.share.turn)
+    finally:
+        picture.reserved.release()
 
 
 def _write_and_tell(
@@ -78,8 +81,8 @@ def _write_and_tell(
     job = picture.job
     restored = outcome.take()
     if restored is None:
-        record.update(status="skipped", reason="up to date")
-        return f"{job.source_name}: skipped, {job.target_name} is up to date"
+        record.update(status="skipped", reason=picture.reserved.reason)
+        return f"{job.source_name}: skipped, {picture.reserved.why_skipped}"
     with picture.stopwatch.running():
         _write(picture, restored)
     plan = restored.plan
@@ -119,14 +122,16 @@ def _write(picture: Picture, restored: Restored) -> None:
             quality=options.quality,
             metadata=not options.strip,
             provenance=provenance_of(restored, picture),
+            replace=picture.may_replace(job.target),
             before_rename=picture.recorder(job.target),
         )
     if options.save_degradation:
         stem = job.target.with_suffix("")
-        outputs.save_degradation(restored.degradation, stem, picture.recorder)
+        outputs.save_degradation(restored.degradation, stem, picture.may_replace, picture.recorder)
     if restored.before is not None:
-        both = comparison(restored.before.pixels, restored.result.pixels)
-        write_image(both, picture.compared, before_rename=picture.recorder(picture.compared))
+        both, path = comparison(restored.before.pixels, restored.result.pixels), picture.compared
+        replace = picture.may_replace(path)
+        write_image(both, path, replace=replace, before_rename=picture.recorder(path))
 
 
 def _target_of(picture: Picture) -> Path | BinaryIO:

@@ -22,7 +22,7 @@ class DirectDecoder:
     """Reads pictures in this process."""
 
     def __init__(self, limits: Limits = USUAL) -> None:
-        self._limits = limits
+        self.limits = limits
 
     def __enter__(self) -> DirectDecoder:
         return self
@@ -32,11 +32,11 @@ class DirectDecoder:
 
     def read_image(self, source: Source) -> Image:
         """As the function of this name."""
-        return read_image(source, self._limits)
+        return read_image(source, self.limits)
 
     def open_sequence(self, source: Source) -> Sequence | IsolatedSequence | None:
         """As the function of this name."""
-        return open_sequence(source, self._limits)
+        return open_sequence(source, self.limits)
 
 
 class IsolatedDecoder(DirectDecoder):
@@ -68,7 +68,7 @@ class IsolatedDecoder(DirectDecoder):
             return super().read_image(source)
         path = Path(source)
         with self.worker() as worker:
-            image: Image = worker.ask(path, "read_image", path, self._limits)
+            image: Image = worker.ask(path, "read_image", path, self.limits)
             return image
 
     def open_sequence(self, source: Source) -> Sequence | IsolatedSequence | None:
@@ -78,7 +78,7 @@ class IsolatedDecoder(DirectDecoder):
         path = Path(source)
         with contextlib.ExitStack() as stack:
             worker = stack.enter_context(self.worker())
-            header = worker.ask(path, "open_sequence", path, self._limits)
+            header = worker.ask(path, "open_sequence", path, self.limits)
             if header is None:
                 return None
             return IsolatedSequence(path, worker, header, stack.pop_all())

@@ -12,7 +12,7 @@ from typing import IO, BinaryIO
 import PIL.Image
 from PIL import TiffImagePlugin
 
-from dmsr_cli.errors import DmsrError, ImageError, SettingsError
+from dmsr_cli.errors import DmsrError, ExistsError, ImageError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, reason_of
 from dmsr_cli.images.apng_writing import ApngWriter
 from dmsr_cli.images.formats import FORMATS, format_named, format_of_suffix
@@ -48,6 +48,7 @@ def write_sequence(
     quality: int = 95,
     comment: bytes | None = None,
     metadata: bool = True,
+    replace: bool = True,
     before_rename: Callable[[Path], None] | None = None,
 ) -> int:
     """Write frames or pages in the format given or that of the suffix; returns how many.
@@ -60,9 +61,11 @@ def write_sequence(
     but none below two from a source above one, which browsers would show slowly; WebP and AVIF
     thousandths, likewise. GIF has 255 colours a frame and opacity 0 or 1, its colours become those
     of sRGB; `comment` is for it alone. 16 bit are kept in TIFF. Profile, EXIF, XMP and resolution
-    are those of the first frame; without `metadata` the last three are left out.
+    are those of the first frame; without `metadata` the last three are left out. `replace` and
+    `before_rename` are those of `write_image`.
 
     Raises:
+        ExistsError: the file is there and must not be replaced.
         ImageError: the format cannot hold a sequence of this kind, frames are of several sizes,
             missing or too many, or the file cannot be written.
         SettingsError: `quality` is out of range.
@@ -78,7 +81,7 @@ def write_sequence(
     try:
         settings = _Settings(_format_for(suffix, format), count, loop, quality, comment)
         if isinstance(target, (str, Path)):
-            writing = atomic_write(target, before_rename=before_rename)
+            writing = atomic_write(target, replace=replace, before_rename=before_rename)
             with writing as temporary, temporary.open("w+b") as file:
                 _write(source, file, settings)
         else:
@@ -87,7 +90,7 @@ def write_sequence(
                 file.seek(0)
                 shutil.copyfileobj(file, target)
     except Exception as error:
-        if source.has_failed:
+        if source.has_failed or isinstance(error, ExistsError):
             raise
         message = reason_of(error)
         told = isinstance(error, DmsrError) and message.startswith("cannot write")  # atomic_write

@@ -49,6 +49,7 @@ def write_image(
     quality: int = 95,
     metadata: bool = True,
     provenance: Provenance | None = None,
+    replace: bool = True,
     before_rename: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a picture to a file, whole or not at all, or to a stream, once all of it is encoded.
@@ -70,9 +71,11 @@ def write_image(
             fit the stored channels, the colours are converted to sRGB.
         provenance: what the note says about the making of the picture; without one there is none.
             It is kept in EXIF, in GIF and JPEG2000 in the comment.
+        replace: a file that is there may be replaced.
         before_rename: called with the path of the finished temporary file; not for streams.
 
     Raises:
+        ExistsError: the file is there and must not be replaced.
         ImageError: no format for the suffix, a picture too large for the format, values that are
             not finite, an array of another shape or type, or a target that cannot be written.
         SettingsError: `quality` is out of range, the format is unknown, or a stream has none.
@@ -89,7 +92,7 @@ def write_image(
     except Exception as error:  # encoders, too, raise what they like
         raise ImageError(f"cannot write {name}: {reason_of(error)}") from error
     try:
-        _write(parts, target, before_rename)
+        _write(parts, target, replace, before_rename)
     except ImageError:
         raise
     except DmsrError as error:
@@ -257,6 +260,7 @@ def _refuse_colour_in_grey(image: Image, target: str | Path | BinaryIO, name: st
 def _write(
     parts: _Parts,
     target: str | Path | BinaryIO,
+    replace: bool,
     before_rename: Callable[[Path], None] | None,
 ) -> None:
     if not isinstance(target, (str, Path)):
@@ -264,6 +268,6 @@ def _write(
             target.write(part)
         target.flush()
         return
-    writing = atomic_write(target, before_rename=before_rename)
+    writing = atomic_write(target, replace=replace, before_rename=before_rename)
     with writing as temporary, temporary.open("wb") as file:
         file.writelines(parts)

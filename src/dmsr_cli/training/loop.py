@@ -14,12 +14,12 @@ import torch
 from dmsr_cli.device import choose_precision
 from dmsr_cli.errors import CheckpointError, DmsrError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.interruption import watch_for_interruption
 from dmsr_cli.model import DMSR
 from dmsr_cli.training.board import Board
 from dmsr_cli.training.checkpoint import load_checkpoint
 from dmsr_cli.training.data import load_patch_source
 from dmsr_cli.training.distributed import join_world
-from dmsr_cli.training.interruption import watch_for_interruption
 from dmsr_cli.training.keeper import CHECKPOINT, Keeper
 from dmsr_cli.training.record import Progress, Record
 from dmsr_cli.training.settings import Recipe, TrainingSettings, recipe_text

@@ -36,6 +36,7 @@ def write_video(
     quality: int = 95,
     note: str | None = None,
     strip: bool = False,
+    replace: bool = True,
     before_rename: Callable[[Path], None] | None = None,
 ) -> tuple[str, ...]:
     """Write the frames of a clip with their new pixels; whole or not at all.
@@ -54,6 +55,7 @@ def write_video(
             FFV1 have none.
         note: goes into the comment.
         strip: leave out metadata and chapters, but for the languages of streams.
+        replace: a file that is there may be replaced.
         before_rename: called with the path of the finished temporary file.
 
     Returns:
@@ -63,6 +65,7 @@ def write_video(
         ImageError: no container for the suffix, no frames, frames of unlike sizes or with values
             that are not finite, or an encoder that refuses them.
         SettingsError: `quality` is out of range.
+        ExistsError: the file is there and must not be replaced.
         DmsrError: the file cannot be written.
     """
     target = Path(target)
@@ -73,7 +76,7 @@ def write_video(
     first = next(frames, None)
     if first is None:
         raise ImageError(f"cannot write {display_name(target)}: no frames were chosen")
-    writing = atomic_write(target, before_rename=before_rename)
+    writing = atomic_write(target, replace=replace, before_rename=before_rename)
     with writing as temporary, opened_clip(reader.path) as source:
         with _naming_errors(target):
             height, width = _checked(first.pixels).shape[:2]
