@@ -20,6 +20,7 @@ import PIL.Image
 import pytest
 import torch
 
+from dmsr_cli import memory
 from dmsr_cli.cli import sharing
 from dmsr_cli.cli.jobs import Job
 from dmsr_cli.cli.main import main
@@ -329,6 +330,37 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Crew:
     return Crew(store, team, jobs, team.report(as_json=True))
 
 
+class TestMachine:
+    """Two processes take no more of it than one."""
+
+    @pytest.fixture(autouse=True)
+    def _launched(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    def test_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, amounts in (
+            ("_linux_memory", [1000]),
+            ("_cgroup_memory", [900]),
+            ("_process_limits", [600]),
+        ):
+            monkeypatch.setattr(memory, name, lambda amounts=amounts: amounts)
+        assert memory.free_memory(torch.device("cpu")) == 450
+
+    @pytest.mark.parametrize(("said", "threads"), [("1", [4]), (None, [4]), ("3", [])])
+    def test_threads(
+        self, said: str | None, threads: list[int], crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said) if said else monkeypatch.delenv(
+            "OMP_NUM_THREADS", raising=False
+        )
+        monkeypatch.setattr(sharing, "_cores", lambda: 8)
+        chosen: list[int] = []
+        monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+        assert crew.team.device("cpu") == "cpu"
+        assert chosen == threads
+
+
 class TestFirstProcess:
     """What torchrun would end, others as srun do not."""
 
@@ -405,6 +437,7 @@ class TestOtherProcess:
         with other.team.telling(other.report, lambda: True, record_of):
             pass
         assert other.team.status(143) == 0
+        assert other.report.console.quiet  # on a terminal it would draw a bar
 
     def test_says_that_the_first_has_gone(self, crew: Crew) -> None:
         with pytest.raises(SharingError, match="process 1 of 2 lost the first one"):
