@@ -18,7 +18,7 @@ import tifffile
 from PIL import features
 from PIL.PngImagePlugin import PngImageFile
 
-from dmsr_cli.images import read_image, reading
+from dmsr_cli.images import Limits, read_image, reading
 from pictures import check_contract, error_of, noise, save, smooth
 from test_images_read import cmyk_profile, needs_littlecms
 
@@ -317,12 +317,11 @@ def test_tiff_with_a_part_that_was_never_written(tmp_path):
     assert "parts of the picture are missing" in error_of(read_image, path)
 
 
-def test_size_limit_where_pillow_cannot_look(tmp_path, monkeypatch):
+def test_size_limit_where_pillow_cannot_look(tmp_path):
     path = save_tiff(tmp_path / "a.tif", smooth(10, 10))
-    monkeypatch.setattr(reading, "MAX_PIXELS", 100)
-    assert read_image(path).height == 10
-    monkeypatch.setattr(reading, "MAX_PIXELS", 99)
-    assert "more than 99 pixels" in error_of(read_image, path)
+    assert read_image(path, Limits(max_pixels=100)).height == 10
+    message = error_of(read_image, path, limits=Limits(max_pixels=99))
+    assert "it has 100 pixels, more than the limit of 99" in message
 
 
 def test_pages_of_a_tiff(tmp_path):
