@@ -406,6 +406,9 @@ def test_two_runs_add_to_one_manifest(tmp_path: Path) -> None:
     sizes = [12, 2, 11, 1, 10, 0]
     for manifest in (one, other):
         assert [entry.size for entry in manifest.entries("a_x2.png")] == sizes
+    (tmp_path / "other").write_bytes(ENTRY.line() + b"\n")
+    (tmp_path / "other").replace(tmp_path / MANIFEST_NAME)
+    assert list(one.entries("a_x2.png")) == [ENTRY]
     (tmp_path / MANIFEST_NAME).unlink()
     assert list(one.entries("a_x2.png")) == []
 
