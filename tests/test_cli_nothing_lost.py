@@ -21,6 +21,7 @@ import pytest
 from dmsr_cli import images, locks, pipeline
 from dmsr_cli.cli.claims import claim
 from dmsr_cli.cli.main import main
+from dmsr_cli.cli.manifest import MANIFEST_NAME
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
 
@@ -64,7 +65,12 @@ def records_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def hidden_in(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob(".dmsr*")]
+    """What a run should not leave behind: everything of ours but the manifest."""
+    return [path.name for path in folder.rglob(".dmsr*") if path.name != MANIFEST_NAME]
+
+
+def shown_in(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def before_upscaling(monkeypatch: pytest.MonkeyPatch, call: Callable[[], object]) -> None:
@@ -112,7 +118,8 @@ class TestClaims:
         assert upscale("a.png") == 1
         assert "a_x2.png exists already" in capsys.readouterr().err
         Path("a_x2.png").unlink()
-        assert upscale("a.png", "--skip-existing") == 0
+        assert upscale("a.png", "--skip-existing") == 1
+        assert "a_x2.png exists already and is not known as" in capsys.readouterr().err
         assert Path("a_x2.png").read_bytes() == b"precious"
         assert hidden_in(folder) == []
 
@@ -121,7 +128,7 @@ class TestClaims:
         assert upscale("bad.png", "-o", "new/inner/result.png") == 1
         assert not Path("new").exists()
         assert upscale("bad.png", "a.png", "-o", "new/inner/") == 1
-        assert [path.name for path in Path("new/inner").iterdir()] == ["a_x2.png"]
+        assert [path.name for path in shown_in(Path("new/inner"))] == ["a_x2.png"]
 
     def test_without_locks_nothing_is_claimed(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,7 +166,7 @@ class TestDisks:
             assert [record["status"] for record in records] == ["ok", "failed", "ok"]
             name = Path("disk/b_x2.png")
             assert records[1]["error"] == f"cannot write {name}: No space left on device"
-            assert {path.name for path in Path("disk").iterdir()} == {"a_x2.png", "c_x2.png"}
+            assert {path.name for path in shown_in(Path("disk"))} == {"a_x2.png", "c_x2.png"}
 
     def test_a_disk_that_is_full_already_costs_no_computing(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -230,7 +237,7 @@ class TestNames:
             pytest.skip("this disk has only names in UTF-8")
         assert upscale("album") == 0
         assert "'caf\\udce9.png' -> " in capsys.readouterr().err.replace("album/", "")
-        names = [os.fsencode(path.name) for path in Path("album_x2").iterdir()]
+        names = [os.fsencode(path.name) for path in shown_in(Path("album_x2"))]
         assert names == [b"caf\xe9_x2.png"]
 
     def test_links_in_a_circle(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,15 +290,15 @@ class TestChanges:
     def test_an_input_that_changes(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        read_image = images.read_image
+        read_image = images.IsolatedDecoder.read_image
 
-        def read_slowly(source: Path) -> images.Image:
-            image = read_image(source)
+        def read_slowly(decoder: images.IsolatedDecoder, source: Path) -> images.Image:
+            image = read_image(decoder, source)
             if source.name == "b.png":
                 source.write_bytes(source.read_bytes() + b"more")
             return image
 
-        monkeypatch.setattr(images, "read_image", read_slowly)
+        monkeypatch.setattr(images.IsolatedDecoder, "read_image", read_slowly)
         assert upscale("a.png", "b.png", "--json") == 1
         records = records_of(capsys)
         assert [record["status"] for record in records] == ["ok", "failed"]

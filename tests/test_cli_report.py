@@ -93,7 +93,14 @@ class TestTally:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0 s"), (42, "42 s"), (99, "99 s"), (480, "8 min"), (11_100, "3 h 05 min")],
+    [
+        (0.2, "0.2 s"),
+        (9.96, "10 s"),
+        (42, "42 s"),
+        (99, "99 s"),
+        (480, "8 min"),
+        (11_100, "3 h 05 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
@@ -266,7 +273,8 @@ class TestInterruption:
     ) -> None:
         assert upscale("album", "--report", "r.jsonl") == status
         assert len(asked) == 2
-        assert sorted(path.name for path in Path("album_x2").glob("*.png")) == ["a_x2.png", "b_x2.png"]
+        results = sorted(path.name for path in Path("album_x2").glob("*.png"))
+        assert results == ["a_x2.png", "b_x2.png"]
         said = capsys.readouterr().err
         assert "\ninterrupted: 2 done, 0 skipped, 0 failed, 1 not begun (" in said
         summary = lines_of("r.jsonl")[-1]["summary"]

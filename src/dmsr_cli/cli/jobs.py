@@ -165,7 +165,8 @@ def _job_of(file: Input, out: Path | None, naming: Naming) -> Job:
 
 def _folder_beside(folder: Path, label: str) -> Path | None:
     """Where the results of a folder go; None for the root of all folders."""
-    whole = folder.resolve()
+    # Spelled as it was named, where that is a name: messages stay short.
+    whole = folder if folder.name not in ("", "..") else folder.resolve()
     return whole.with_name(whole.name + label) if whole.name else None
 
 

@@ -78,8 +78,8 @@ def speed_text(pixels: float, seconds: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time as people say it: 42 s, 8 min, 3 h 05 min."""
+    """A time as people say it: 4.2 s, 42 s, 8 min, 3 h 05 min."""
     minutes = round(seconds / 60)
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
