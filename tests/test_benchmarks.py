@@ -278,9 +278,11 @@ def test_batch_compares_quarters(monkeypatch):
 def test_usage_counts_descendants(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     usage_of = importlib.import_module("processes").usage_of
-    command = [sys.executable, "-c", "input()"]
+    command = [sys.executable, "-c", "print(flush=True); input()"]
     alone = usage_of(os.getpid())
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as child:
+        child.stdout.readline()  # it has begun
         together = usage_of(os.getpid())
         assert together.count == alone.count + 1
         assert together.memory > alone.memory

@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 from dmsr_cli import interruption
-from dmsr_cli.interruption import SIGNALS, end_at_once, finish_first
+from dmsr_cli.interruption import (
+    SIGNALS,
+    end_at_once,
+    finish_first,
+    watch_for_interruption,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are other ones there")
 
@@ -140,6 +145,25 @@ class TestFinishFirst:
             handler.act(signal.SIGINT)
             assert self.ended == [signal.SIGINT]
             assert state.status == 143
+
+    def test_a_command_that_watches_itself_is_ended_by_the_second_ctrl_c(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not by the first, nor by the same that torchrun passes on."""
+        now = [100.0]
+        monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+        with end_at_once(), watch_for_interruption() as state:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.05)  # the watching thread has seen it
+            assert (state.requested, self.ended) == (True, [])
+            now[0] += interruption.SAME_REQUEST / 2
+            signal.raise_signal(signal.SIGINT)
+            assert self.ended == []
+            now[0] += interruption.SAME_REQUEST
+            signal.raise_signal(signal.SIGTERM)
+            assert self.ended == []
+            signal.raise_signal(signal.SIGINT)
+            assert self.ended == [signal.SIGINT]
 
     def test_handlers_come_back_and_the_outer_one_acts_again(self) -> None:
         handlers = [signal.getsignal(number) for number in SIGNALS]

@@ -54,19 +54,26 @@ class Interruption:
 def watch_for_interruption() -> Iterator[Interruption]:
     """While the block runs, the first signal only sets `requested`.
 
-    It also brings the previous handler of SIGINT back, so that a second Ctrl-C acts at once. A
-    second SIGTERM changes nothing: job schedulers and torchrun send it more than once. All
-    handlers are back after the block in any case. Signals that are ignored (as under nohup) or
-    handled outside Python are left alone, and so are all of them outside the main thread, the
-    only one that Python lets handle signals.
+    A second Ctrl-C does what it would do without the block, at once. A second SIGTERM changes
+    nothing: job schedulers and torchrun send it more than once. All handlers are back after the
+    block in any case. Signals that are ignored (as under nohup) or handled outside Python are left
+    alone, and so are all of them outside the main thread, the only one that Python lets handle
+    signals.
     """
     interruption = Interruption()
-    before = signal.getsignal(signal.SIGINT)
+    before, requested = signal.getsignal(signal.SIGINT), 0.0
 
     def request(number: int, frame: FrameType | None) -> None:
-        interruption.request(number)
-        if signal.getsignal(signal.SIGINT) is request:
+        nonlocal requested
+        if isinstance(before, _Watched):
+            # It cannot be brought back: its thread might take the first signal for a second one.
+            if not interruption.requested:
+                requested = time.monotonic()
+            elif number == signal.SIGINT and time.monotonic() - requested > SAME_REQUEST:
+                before.act(number)
+        elif signal.getsignal(signal.SIGINT) is request:
             signal.signal(signal.SIGINT, before)
+        interruption.request(number)
 
     with _handled_by(request):
         yield interruption
