@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -105,7 +106,9 @@ class BatchReport:
             if number is not None and number > self._turn:
                 self._notes.setdefault(number, []).append((text, style))
             else:
-                self.console.print(text, style=style, markup=False)
+                # A log on a full disk, or closed, is no reason to end a batch.
+                with contextlib.suppress(OSError, ValueError, AttributeError):
+                    self.console.print(text, style=style, markup=False)
 
     def warn(self, name: str, text: str, number: int | None = None) -> None:
         """Say that something of a picture could not be used, or kept; JSON has it in the record."""
