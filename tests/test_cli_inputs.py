@@ -283,6 +283,13 @@ def test_an_empty_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == "dmsr: error: the list of files list is empty\n"
 
 
+def test_where_nothing_can_be_done_no_network_is_loaded(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["upscale", "*.gif"]) == 1
+    assert capsys.readouterr().err == "dmsr: error: no pictures match *.gif\n"
+
+
 def test_a_pattern_that_matches_one_file_may_have_a_named_result(folder: Path) -> None:
     planned = plan_jobs(["album/*.png"], "one.png", False, Naming("_x4"))
     assert [(job.source.name, job.target.name) for job in planned.jobs] == [("a.png", "one.png")]

@@ -261,6 +261,42 @@ def test_results_are_no_inputs_of_the_next_run(folder: Path, upscale: Run) -> No
     assert upscale("album/a_x2.png")[1] == ["ok"]
 
 
+@pytest.mark.parametrize("inputs", [["album/*.png"], ["album/a.png", "album/b.png", "made"]])
+def test_results_beside_named_inputs_are_no_inputs(
+    folder: Path, upscale: Run, inputs: list[str]
+) -> None:
+    assert upscale("album/a.png", "album/b.png", "--compare")[1] == ["ok", "ok"]
+    made = ["album/a_x2.png", "album/b_x2.png", "album/a_x2_compare.png", "album/b_x2_compare.png"]
+    named = [name for text in inputs for name in (made if text == "made" else [text])]
+    status, records, said = upscale(*named, "--skip-existing")
+    assert (status, records) == (0, ["skipped", "skipped"])
+    assert "4 results of earlier runs left out" in said
+    assert upscale("album/a_x2.png", "album/b.png", "--skip-existing")[1] == ["ok", "skipped"]
+
+
+def test_overwriting_results_spares_other_inputs(folder: Path, upscale: Run) -> None:
+    save_noise(folder / "album/a_x2.png", 9)  # not a result: it only has such a name
+    before = Path("album/a_x2.png").read_bytes()
+    for extra in ([], ["--skip-existing"]):
+        status, _, said = upscale("album", "-o", "album/", "--overwrite", *extra)
+        assert status == 1
+        assert "album/a_x2.png is an input, too, and no result: use --suffix" in said
+        assert Path("album/a_x2.png").read_bytes() == before
+    assert upscale("album/b.png", "-o", "album/b.png", "--overwrite")[1] == ["ok"]
+
+
+def test_the_result_of_an_input_that_is_gone_is_not_replaced(folder: Path, upscale: Run) -> None:
+    upscale("album", "-o", "out/")
+    made = Path("out/a_x2.png").read_bytes()
+    (folder / "other").mkdir()
+    Path("album/b.png").rename("other/a.png")
+    shutil.rmtree("album")
+    status, records, said = upscale("other", "-o", "out/", "--skip-existing")
+    assert (status, records) == (1, ["failed"])
+    assert "a_x2.png is the result of " in said
+    assert Path("out/a_x2.png").read_bytes() == made
+
+
 def test_a_name_stays_with_its_input(folder: Path, upscale: Run) -> None:
     PIL.Image.open("album/b.png").save("album/b.bmp")
     Path("album/b.png").unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,7 +18,9 @@ from rich.console import Console
 from dmsr_cli import pipeline
 from dmsr_cli.cli.main import main
 from dmsr_cli.cli.progress import BatchProgress
+from dmsr_cli.cli.report import BatchReport
 from dmsr_cli.cli.tally import FAILURES_TOLD, Tally, duration_text, speed_text
+from dmsr_cli.interruption import Interruption
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
 
@@ -308,3 +311,22 @@ class TestInterruption:
         monkeypatch.setattr(pipeline, "upscale", restore)
         assert upscale("album") == 130
         assert "1 done, 0 skipped, 0 failed, 2 not begun" in capsys.readouterr().err
+
+
+def test_messages_that_nobody_can_take_end_no_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    report = BatchReport(as_json=True)
+    report.console = Console(file=FullDisk())
+    for status in ("failed", "ok"):
+        report.tell(record(status, error="it is bad"), "text")
+    assert report.finish(Interruption(), 2) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_report_is_a_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["upscale", "album", "--report", "-"]) == 2
+    assert "--json writes to standard output" in capsys.readouterr().err
+    assert not Path("-").exists()

@@ -258,6 +258,17 @@ def test_estimate_says_and_saves(photo: Path, weights: str, tmp_path: Path) -> N
     assert "--overwrite" in again.stderr
 
 
+def test_estimates_of_like_names_do_not_meet(photo: Path, weights: str, tmp_path: Path) -> None:
+    copies = [tmp_path / name for name in ("one/a.b.png", "one/a_b.png", "two/a.b.png")]
+    for copy in copies:
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(photo.read_bytes())
+    out = tmp_path / "what"
+    assert dmsr("estimate", *copies, "-o", out, "--model", weights).returncode == 0
+    saved = {path.name for path in out.glob("*_kernel.npy")}
+    assert saved == {f"a_b_png{number}_kernel.npy" for number in ("", "_2", "_3")}
+
+
 def test_estimate_as_json(photo: Path, weights: str, tmp_path: Path) -> None:
     done = dmsr("estimate", photo, tmp_path / "no.png", "--model", weights, "--json")
     assert done.returncode == 1

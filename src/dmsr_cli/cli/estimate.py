@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,7 +105,28 @@ def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[
     if inputs == (PIPE,):  # it has no name that the saved files could have
         name = "standard_input"
         return [Job(Path(name), Path(folder or ".") / name, is_piped_in=True)]
-    return plan_jobs(inputs, folder, recursive, Naming("")).jobs
+    jobs = plan_jobs(inputs, folder, recursive, Naming("")).jobs
+    return [
+        dataclasses.replace(job, target=stem) for job, stem in zip(jobs, _stems(jobs), strict=True)
+    ]
+
+
+def _stems(jobs: Sequence[Job]) -> Iterator[Path]:
+    """The beginning of the names of what is saved: the input's whole name, once in a folder.
+
+    Files of a.png and a.jpg must not meet, nor those of a.b.png and a_b.png.
+    """
+    from dmsr_cli.cli.inputs import same_name
+
+    taken: set[str] = set()
+    for job in jobs:
+        plain = job.target.with_name(job.source.name.replace(".", "_"))
+        numbered = (plain.with_name(f"{plain.name}_{number}") for number in itertools.count(2))
+        names = itertools.chain([plain], numbered)
+        stem = next(stem for stem in names if job.error or same_name(str(stem)) not in taken)
+        if job.error is None:
+            taken.add(same_name(str(stem)))
+        yield stem
 
 
 def _record(job: Job, model: Model) -> dict[str, Any]:
@@ -138,8 +162,7 @@ def _estimate(
 
     if job.error:
         raise job.error
-    # The input's whole name: results for a.png and a.jpg must not meet.
-    stem = job.target.with_name(job.source.name.replace(".", "_"))
+    stem = job.target
     if save:
         refuse_existing(degradation_files(stem), overwrite)
     image = first_image(job, decoder)

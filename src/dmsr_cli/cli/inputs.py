@@ -48,7 +48,7 @@ class Inputs:
     left_alone: int = 0
     """Files of folders, and matches of patterns, that are no pictures."""
     own_results: int = 0
-    """Files of folders that are results of earlier runs."""
+    """Files of folders that are results of earlier runs, and named ones of inputs named, too."""
     named_twice: int = 0
     """Files that came again, also under another spelling or through a link."""
 
@@ -59,6 +59,7 @@ def find_inputs(
     recursive: bool = False,
     output: Path | None = None,
     is_own_result: Callable[[Path], bool] = lambda path: False,
+    owner_of: Callable[[Path], Path | None] = lambda path: None,
 ) -> Inputs:
     """Find the files that arguments and lists mean.
 
@@ -68,6 +69,8 @@ def find_inputs(
         recursive: look into the folders inside folders, too.
         output: the folder of the results, which is not searched if it lies inside another.
         is_own_result: asked for each picture that is found in a folder; a result is no input.
+        owner_of: asked for each file that is named, or matches: if it is the result of another
+            input, which is there, too, it is no input. A shell makes such names of *.png.
     """
     search = _Search(recursive, output, is_own_result)
     search.found.is_batch = len(arguments) != 1 or listed is not None
@@ -78,6 +81,7 @@ def find_inputs(
             search.take(Path(text))
     for text in listed or ():
         search.take(Path(text))
+    search.leave_out_results(owner_of)
     return search.found
 
 
@@ -90,7 +94,6 @@ def read_list(name: str) -> list[str]:
     Raises:
         DmsrError: it cannot be read, is too long, or is no list of names.
     """
-    shown = "standard input" if name == PIPE else display_name(name)
     try:
         if name == PIPE:
             content = _all_of(sys.stdin.buffer) if sys.stdin is not None else b""
@@ -99,8 +102,15 @@ def read_list(name: str) -> list[str]:
                 content = _all_of(file)
         names = _names_in(content)
     except (OSError, ValueError) as error:
-        raise DmsrError(f"cannot read the list of files {shown}: {reason_of(error)}") from None
+        raise DmsrError(
+            f"cannot read the list of files {shown_list(name)}: {reason_of(error)}"
+        ) from None
     return [os.fsdecode(text) for text in names]
+
+
+def shown_list(name: str) -> str:
+    """A list of names as messages show it."""
+    return "on standard input" if name == PIPE else display_name(name)
 
 
 def _all_of(file: BinaryIO) -> bytes:
@@ -190,6 +200,21 @@ class _Search:
                 self.found.left_alone += 1
         if before == (len(self.found.files), self.found.named_twice):
             self._fail(Path(pattern), f"no pictures match {display_name(pattern)}")
+
+    def leave_out_results(self, owner_of: Callable[[Path], Path | None]) -> None:
+        """Of the files that were named, those that were made from others of them."""
+        files = [file for file in self.found.files if not self._is_made_here(file, owner_of)]
+        self.found.own_results += len(self.found.files) - len(files)
+        self.found.files = files
+
+    def _is_made_here(self, file: Input, owner_of: Callable[[Path], Path | None]) -> bool:
+        if file.folder is not None or file.error is not None:
+            return False
+        owner = owner_of(file.path)
+        if owner is None:
+            return False
+        identity = _identity(owner)
+        return identity in self._seen and identity != _identity(file.path)
 
     def _fail(self, path: Path, text: str) -> None:
         self.found.files.append(Input(path, error=ImageError(text)))

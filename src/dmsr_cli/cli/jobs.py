@@ -130,8 +130,9 @@ def plan_jobs(
         recursive: take the folders inside folders, too.
         naming: what results are called.
         listed: files and folders of a list, to the letter; None if there is no list.
-        results: what is known of earlier runs: their results are no inputs, if found in a folder,
-            and a name that belongs to the result of another input is not taken.
+        results: what is known of earlier runs: their results are no inputs, if found in a folder
+            or named beside what they were made from, and a name that belongs to the result of
+            another input is not taken.
 
     Raises:
         click.UsageError: `output` names one file but there is more than one result, standard
@@ -140,8 +141,8 @@ def plan_jobs(
     if PIPE in inputs or output == PIPE:
         return Jobs([_piped_job(inputs, output, listed)], Inputs())
     out = Path(output) if output is not None else None
-    is_own_result = results.is_listed if results is not None else lambda path: False
-    found = find_inputs(inputs, listed, recursive, out, is_own_result)
+    asked = () if results is None else (results.is_listed, results.owner_of)
+    found = find_inputs(inputs, listed, recursive, out, *asked)
     if out is not None and not is_folder(out) and _names_a_file(output or ""):
         if found.named > 1 or any(file.folder is not None for file in found.files):
             raise click.UsageError(f"-o {output} names one file, but there are several inputs")
@@ -177,6 +178,25 @@ def _refuse_names_of_inputs(jobs: list[Job]) -> None:
             raise click.UsageError(
                 "an empty --suffix needs results in another folder than their inputs: use -o FOLDER"
             )
+
+
+def spare_inputs(jobs: Sequence[Job]) -> list[Job]:
+    """For --overwrite: a job whose result would replace another job's input gets an error."""
+    whole = functools.cache(os.path.realpath)
+    sources = {job.source.name for job in jobs if job.error is None}
+    alike = {job.target.name for job in jobs} & sources  # few: asking the system takes long
+    inputs = {whole(job.source) for job in jobs if job.source.name in alike}
+
+    def spared(job: Job) -> Job:
+        if job.error is not None or job.is_piped_out or job.target.name not in alike:
+            return job
+        place = whole(job.target)
+        if place not in inputs or place == whole(job.source):
+            return job
+        text = f"{job.target_name} is an input, too, and no result: use --suffix or another -o"
+        return dataclasses.replace(job, error=ImageError(text))
+
+    return [spared(job) for job in jobs]
 
 
 def _piped_job(inputs: Sequence[str], output: str | None, listed: Sequence[str] | None) -> Job:

@@ -158,7 +158,7 @@ class Manifest:
                 if isinstance(name, str):
                     self._lines.setdefault(name, []).append(line)
         if self._read_to and not self._lines:
-            raise OSError("it is damaged")
+            raise OSError("it is damaged: remove it")
 
     def _forget(self) -> None:
         self._lines.clear()

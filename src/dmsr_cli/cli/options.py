@@ -238,10 +238,19 @@ def report_option(command: Command) -> Command:
     return click.option(
         *("--report", "report_file"),
         type=click.Path(path_type=Path),
+        callback=_refuse_pipe,
         metavar="FILE",
         help="Write one JSON object per input, as it ends, and a summary into this file. With "
         "--skip-existing they are appended to a report that is there.",
     )(command)
+
+
+def _refuse_pipe(
+    context: click.Context, parameter: click.Parameter, value: Path | None
+) -> Path | None:
+    if value == Path("-"):
+        raise click.BadParameter("it is a file; --json writes to standard output")
+    return value
 
 
 def watch_option(command: Command) -> Command:

@@ -38,7 +38,7 @@ class BatchReport:
         """The name of the picture that is worked on."""
         self.on_told: Callable[[dict[str, Any]], None] | None = None
         """Called with each record when it has been told."""
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _console()
         self._journal: Journal | None = None
         self._lock = threading.RLock()
         self._turn = 0
@@ -105,7 +105,12 @@ class BatchReport:
             if number is not None and number > self._turn:
                 self._notes.setdefault(number, []).append((text, style))
             else:
-                self.console.print(text, style=style, markup=False)
+                try:
+                    self.console.print(text, style=style, markup=False)
+                except (OSError, ValueError):
+                    # A log on a full disk is no reason to end a batch. The old one would keep
+                    # the line, and all that follow.
+                    self.console = _console()
 
     def warn(self, name: str, text: str, number: int | None = None) -> None:
         """Say that something of a picture could not be used, or kept; JSON has it in the record."""
@@ -181,6 +186,10 @@ class BatchReport:
             self.say(text)
         if self.on_told is not None:
             self.on_told(record)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def now() -> str:

@@ -60,6 +60,8 @@ def state_of_job(job: Job, batch: Batch, source: SourceFile) -> State:
 
 def all_up_to_date(jobs: Iterable[Job], batch: Batch) -> bool:
     """There is nothing to do for any job, so that no network is needed."""
+    if all(job.error is not None for job in jobs):
+        return True
     if batch.results is None or not batch.options.skip_existing:
         return False
     try:
@@ -125,9 +127,9 @@ class Results:
         if _same_path(source.path, target):
             return State(Kind.CURRENT)  # it took its input's place, and is not restored once more
         if not _made_from(entry, origin, source):
-            if origin.exists() and not _same_path(origin, source.path):
+            if not _same_path(origin, source.path):  # which may be gone: nobody could make it anew
                 return State(Kind.FOREIGN, f"is the result of {display_name(origin)}")
-            return State(Kind.STALE, "was made from another input, or the input has changed")
+            return State(Kind.STALE, "was made earlier, and the input has changed since")
         how = difference(entry.settings, settings)
         return State(Kind.STALE, f"was made {how}") if how else State(Kind.CURRENT)
 

@@ -134,7 +134,7 @@ def upscale(
     decoder = decoder_for(
         inputs, options.max_pixels, options.allow_truncated, is_listed=files_from is not None
     )
-    from dmsr_cli.cli.jobs import Naming
+    from dmsr_cli.cli.jobs import Naming, spare_inputs
     from dmsr_cli.cli.overlap import Lanes
     from dmsr_cli.cli.planning import Planner
     from dmsr_cli.cli.results import Results, all_up_to_date
@@ -156,6 +156,8 @@ def upscale(
 
     def first_jobs() -> Sequence[Job]:
         planned = _first_jobs(planner, inputs, files_from) if watched is None else watched.begin()
+        if options.overwrite:
+            planned = spare_inputs(planned)
         _check_jobs(planned, options, as_json)
         return planned
 
@@ -182,11 +184,11 @@ def upscale(
 
 
 def _first_jobs(planner: Planner, inputs: Sequence[str], files_from: str | None) -> list[Job]:
-    from dmsr_cli.cli.inputs import read_list
+    from dmsr_cli.cli.inputs import read_list, shown_list
 
     listed = None if files_from is None else read_list(files_from)
     if not (inputs or listed):
-        raise DmsrError(f"the list of files {display_name(files_from or '')} is empty")
+        raise DmsrError(f"the list of files {shown_list(files_from or '')} is empty")
     jobs = planner.jobs_of(inputs, listed)
     if any(job.is_piped_in or job.is_piped_out for job in jobs):
         refuse_several("standard input or output")
