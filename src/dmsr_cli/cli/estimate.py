@@ -21,6 +21,7 @@ from dmsr_cli.cli.options import (
 from dmsr_cli.cli.sharing import refuse_several
 
 if TYPE_CHECKING:
+    from dmsr_cli.cli.inputs import Inputs
     from dmsr_cli.cli.jobs import Job
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
@@ -73,11 +74,12 @@ def estimate(
     network = load_model(model, device, scale=scale, precision=precision)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
     folder = None if output is None else output.rstrip("/") + "/"
-    jobs = _jobs(inputs, folder, recursive)
+    jobs, found = _jobs(inputs, folder, recursive)
     if folder is not None:
         for place in {job.target.parent for job in jobs}:
             remove_stray_temporaries(place)
     report = BatchReport(as_json, text_to_stdout=True)
+    report.tally.inputs = found
     if report_file is not None:
         report.write_to(report_file, jobs, resume=False, replace=overwrite)
     with (
@@ -98,17 +100,20 @@ def estimate(
     return report.finish(interruption, len(jobs))
 
 
-def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> list[Job]:
-    from dmsr_cli.cli.inputs import PIPE
+def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> tuple[list[Job], Inputs]:
+    """What there is to look at, and what was found besides."""
+    from dmsr_cli.cli.inputs import PIPE, Inputs
     from dmsr_cli.cli.jobs import Job, Naming, plan_jobs
 
     if inputs == (PIPE,):  # it has no name that the saved files could have
         name = "standard_input"
-        return [Job(Path(name), Path(folder or ".") / name, is_piped_in=True)]
-    jobs = plan_jobs(inputs, folder, recursive, Naming("")).jobs
-    return [
-        dataclasses.replace(job, target=stem) for job, stem in zip(jobs, _stems(jobs), strict=True)
+        return [Job(Path(name), Path(folder or ".") / name, is_piped_in=True)], Inputs()
+    planned = plan_jobs(inputs, folder, recursive, Naming(""))
+    stems = _stems(planned.jobs)
+    jobs = [
+        dataclasses.replace(job, target=stem) for job, stem in zip(planned.jobs, stems, strict=True)
     ]
+    return jobs, planned.inputs
 
 
 def _stems(jobs: Sequence[Job]) -> Iterator[Path]:
