@@ -332,7 +332,17 @@ class TestChanges:
 
         before_upscaling(monkeypatch, spoil)
         assert upscale("a.png", "-o", "out/") == 1
-        assert "cannot make the folder out: File exists" in capsys.readouterr().err
+        assert "cannot make the folder out: something else has its name" in capsys.readouterr().err
+        assert Path("out").read_bytes() == b"precious"
+
+    def test_a_folder_of_results_that_is_a_file(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        Path("out").write_bytes(b"precious")
+        assert upscale("a.png", "b.png", "-o", "out/") == 1
+        said = capsys.readouterr().err
+        assert said.count("cannot make the folder out: something else has its name") == 2
+        assert "warning" not in said  # of a manifest that nobody could expect there
         assert Path("out").read_bytes() == b"precious"
 
     def test_a_result_that_appears(

@@ -348,3 +348,19 @@ def test_the_options(tmp_path, tiny_model, capsys, command):
 def test_numbers_of_pixels_that_are_none(text, capsys):
     assert main(["upscale", "a.png", "--max-pixels", text]) == 2
     assert "is not a number of pixels, as 800000000, 800M or 1.5G" in capsys.readouterr().err
+
+
+def test_the_option_takes_what_a_message_advises(tmp_path, tiny_model, capsys):
+    """PNG's largest picture: its header is a lie, but the number must not be called none."""
+    model, path = tmp_path / "tiny.safetensors", save(tmp_path / "large.png", noise(3, 4, 3))
+    save_weights(tiny_model(2), model)
+    side = 2**31 - 1
+    header = b"IHDR" + struct.pack(">II", side, side) + b"\x08\x02\x00\x00\x00"
+    content = bytearray(path.read_bytes())
+    content[12:33] = header + struct.pack(">I", zlib.crc32(header))
+    path.write_bytes(content)
+    arguments = ["upscale", str(path), "--model", str(model)]
+    assert main(arguments) == 1
+    assert f"allow it with --max-pixels {side**2}" in capsys.readouterr().err
+    assert main([*arguments, "--max-pixels", str(side**2)]) == 1
+    assert "large.png: " in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmsr_cli.inference.colour import is_neutral, keep_colours
+from dmsr_cli.inference.colour import _interpolated, is_neutral, keep_colours
 from dmsr_cli.pipeline import Model, upscale
 
 SCALE = 2
@@ -211,3 +211,17 @@ def test_memory():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < result.nbytes  # float copies take four times as much
+
+
+def test_a_strip_of_a_tall_picture_costs_what_it_holds():
+    """Else a 1x60000 picture takes several times as long as a square one of as many pixels."""
+    edges = np.arange(0, 4_000_001, 16)
+    values = np.random.default_rng(0).random((len(edges) - 1, 1, 3), np.float32)
+    whole = _interpolated(values[:100], edges[:101], slice(None))
+    tracemalloc.start()
+    for start in (0, 160, 805):
+        strip = slice(start, start + 16)
+        np.testing.assert_array_equal(_interpolated(values, edges, strip), whole[strip])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000

@@ -15,6 +15,7 @@ import pytest
 from animations import WHOLE, Drawn, gif
 from dmsr_cli.errors import ImageError
 from dmsr_cli.images import IsolatedDecoder, Limits, open_sequence, read_image, serving, worker
+from dmsr_cli.interruption import SIGNALS
 from pictures import error_of, needs_posix, noise, save
 
 LONG = 60  # seconds; nothing here takes so long
@@ -204,8 +205,8 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_decoder(decoder, photo):
     number = process_of(decoder)
     os.kill(number, signal.SIGINT)  # while it starts, perhaps
     decoder.read_image(photo)
-    os.kill(number, signal.SIGINT)
-    os.kill(number, signal.SIGTERM)
+    for sent in SIGNALS:  # SIGHUP: a terminal that is closed sends it to all of its processes
+        os.kill(number, sent)
     decoder.read_image(photo)
     assert process_of(decoder) == number
 

@@ -240,6 +240,14 @@ def test_what_is_no_clip(tmp_path):
     assert "no moving pictures" in error_of(open_video, tmp_path / "c.mp4")
 
 
+def test_frames_that_are_too_large(tmp_path):
+    path, pixels = make_clip(tmp_path / "a.mp4"), WIDTH * HEIGHT
+    assert open_video(path, max_pixels=pixels).frame_count == COUNT
+    message = error_of(open_video, path, max_pixels=pixels - 1)
+    assert "a.mp4: " in message
+    assert message.endswith(f"allow it with --max-pixels {pixels}")
+
+
 def test_a_name_like_a_protocol_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "a.mp4").rename(tmp_path / "http:b.mp4")

@@ -41,10 +41,6 @@ def atomic_write(
             the moment of the renaming.
         before_rename: called with the temporary path when all is in it.
 
-    Args:
-        path: the file to write.
-        before_rename: called with the temporary path when all is in it.
-
     Raises:
         ExistsError: `path` is there, and must not be replaced.
         DmsrError: the folder is missing or read-only, the disk is full, `path` is there and is

@@ -139,7 +139,7 @@ class Manifest:
                 self._identity = identity
             if status.st_size > self._read_to:
                 self._read_lines()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the second is told when it is written
             self._forget()
         except OSError as error:
             self._give_up(f"cannot read {display_name(self.path)}: {reason_of(error)}")

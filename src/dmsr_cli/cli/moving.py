@@ -48,7 +48,7 @@ def first_image(job: Job, decoder: DirectDecoder) -> Image:
 
     if job.is_piped_in or not is_video(job.source):
         return decoder.read_image(job.open())
-    with open_video(job.source) as clip:
+    with open_video(job.source, decoder.limits.max_pixels) as clip:
         return Image(next(clip.frames(0, 1)).pixels, grey=clip.is_grey)
 
 
@@ -65,7 +65,7 @@ def restore_moving(picture: Picture, moving: Moving) -> Restored:
     if not job.is_piped_out:
         make_folder(job.target.parent)
     if moving.is_clip:
-        with open_video(job.source) as clip:
+        with open_video(job.source, picture.batch.decoder.limits.max_pixels) as clip:
             return _restore_clip(picture, clip)
     if not isinstance(moving.source, Path):
         moving.source.seek(0)  # it was looked into before

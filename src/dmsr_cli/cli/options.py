@@ -270,7 +270,7 @@ class PixelsType(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Text becomes a number."""
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([MG]?)", str(value), re.ASCII | re.I)
+        match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,9})?)([MG]?)", str(value), re.ASCII | re.I)
         number, unit = match.groups() if match else ("0", "")
         pixels = Fraction(number) * {"": 1, "M": 10**6, "G": 10**9}[unit.upper()]
         if pixels < 1 or pixels.denominator > 1:

@@ -64,6 +64,11 @@ def make_folder(folder: Path) -> None:
     """Make a folder and those above it; ImageError if that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ImageError(
+            f"cannot make the folder {display_name(folder)}: something else has its name, or that "
+            "of one above it; use another -o"
+        ) from None
     except OSError as error:
         raise ImageError(
             f"cannot make the folder {display_name(folder)}: {reason_of(error)}"

@@ -24,6 +24,7 @@ from dmsr_cli.images.limits import Limits
 from dmsr_cli.images.picture import Image
 from dmsr_cli.images.reading import read_image
 from dmsr_cli.images.sequences import Frame, Sequence, open_sequence
+from dmsr_cli.interruption import SIGNALS
 
 if sys.platform != "win32":
     import resource
@@ -152,8 +153,8 @@ def with_planes(content: Any, planes: list[np.ndarray[Any, Any]]) -> Any:
 def _settle() -> None:
     """Make this process one that harms no other."""
     # Whoever stops the batch means the other process, which ends this one when it needs no more.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):  # libraries print remarks, for developers

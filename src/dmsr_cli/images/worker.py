@@ -21,6 +21,7 @@ import numpy as np
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images.serving import CHUNK, Answer, Failure, Server, serve, with_planes
+from dmsr_cli.interruption import SIGNALS
 
 SECONDS = 10
 """Time that a request has to decode a file of no size, in seconds of the processor."""
@@ -43,7 +44,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy locks, and torch
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, SERVER), daemon=True)
-        with _ctrl_c_held_back():
+        with _signals_held_back():
             self._process.start()
         theirs.close()
         self._in_step = True
@@ -135,12 +136,12 @@ def _too_slow(source: Path, allowance: int) -> str:
 
 
 @contextlib.contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """A process that is started inherits it; here, Ctrl-C comes when the block ends."""
+def _signals_held_back() -> Iterator[None]:
+    """A process that is started inherits it; here, signals come when the block ends."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:

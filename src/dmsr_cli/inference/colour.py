@@ -144,17 +144,22 @@ def _interpolated(values: Pixels, edges: NDArray[np.int64], pixels: slice) -> Pi
 
     They are constant beyond the outermost middles.
     """
+    start, stop, _ = pixels.indices(int(edges[-1]))
+    # Of a tall picture this is called for each of thousands of strips: only the cells around it.
+    first = max(0, int(np.searchsorted(edges, start, "right")) - 2)
+    last = int(np.searchsorted(edges, stop)) + 1
+    edges, values = edges[first : last + 1], values[first:last]
     middles = (edges[1:] + edges[:-1]) / 2
-    positions = np.arange(edges[-1])[pixels] + 0.5
-    place = np.interp(positions, middles, np.arange(len(middles)))
-    lower = place.astype(np.int64)
-    share = (place - lower).astype(np.float32)[:, None, None]
+    places = np.interp(np.arange(start, stop) + 0.5, middles, first + np.arange(len(middles)))
+    lower = places.astype(np.int64)
+    share = (places - lower).astype(np.float32)[:, None, None]
+    lower -= first
     upper = np.minimum(lower + 1, len(middles) - 1)
     interpolated: Pixels = values[upper]
-    start = values[lower]
-    interpolated -= start
+    below = values[lower]
+    interpolated -= below
     interpolated *= share
-    interpolated += start
+    interpolated += below
     return interpolated
 
 

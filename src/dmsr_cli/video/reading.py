@@ -78,8 +78,9 @@ class VideoReader:
     warnings: tuple[str, ...]
     """What of the clip is not kept, each a clause for people: `its transparency was left out`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS) -> None:
         self.path = path
+        self._max_pixels = max_pixels
         self._generators: list[Generator[VideoFrame, None, None]] = []
         with opened_clip(path) as container, self._naming_errors():
             stream = video_stream(container)
@@ -92,8 +93,12 @@ class VideoReader:
 
     def _read_header(self, container: InputContainer, stream: VideoStream) -> None:
         """What the container says, before anything is decoded."""
-        if stream.width * stream.height > MAX_PIXELS:
-            raise ImageError(f"its frames have more than {MAX_PIXELS} pixels")
+        pixels = stream.width * stream.height
+        if pixels > self._max_pixels:
+            raise ImageError(
+                f"its frames have {pixels} pixels, more than the limit of {self._max_pixels}; if "
+                f"that is no mistake, allow it with --max-pixels {pixels}"
+            )
         self.codec = stream.codec_context.codec.canonical_name
         self.time_base = stream.time_base or Fraction(1, 90_000)
         self.rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -219,11 +224,15 @@ class VideoReader:
             raise ImageError(f"cannot read {display_name(self.path)}{place}: {error}") from error
 
 
-def open_video(path: str | Path) -> VideoReader:
+def open_video(path: str | Path, max_pixels: int = MAX_PIXELS) -> VideoReader:
     """Open a clip; its first frame is decoded to see that it can be read, and how.
 
+    Args:
+        path: the clip.
+        max_pixels: of a frame.
+
     Raises:
-        ImageError: PyAV is not installed, or the file is missing, unreadable, no clip, or has no
-            moving pictures that can be decoded.
+        ImageError: PyAV is not installed, or the file is missing, unreadable, no clip, has no
+            moving pictures that can be decoded, or larger ones.
     """
-    return VideoReader(Path(path))
+    return VideoReader(Path(path), max_pixels)
