@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dmsr_cli.cli.inputs import MAX_LIST_BYTES, Inputs, find_inputs, read_list, remarks
-from dmsr_cli.cli.jobs import Jobs, Naming, plan_jobs
+from dmsr_cli.cli.batch.inputs import MAX_LIST_BYTES, Inputs, find_inputs, read_list, remarks
+from dmsr_cli.cli.batch.jobs import Jobs, Naming, plan_jobs
 from dmsr_cli.cli.main import main
 from dmsr_cli.errors import DmsrError
 from pictures import needs_posix

@@ -17,9 +17,9 @@ import PIL.Image
 import pytest
 
 from dmsr_cli import files
-from dmsr_cli.cli import manifest as manifest_module
+from dmsr_cli.cli.batch import manifest as manifest_module
+from dmsr_cli.cli.batch.manifest import MANIFEST_NAME, Entry, Manifest, parse_entry
 from dmsr_cli.cli.main import main
-from dmsr_cli.cli.manifest import MANIFEST_NAME, Entry, Manifest, parse_entry
 from dmsr_cli.images import read_provenance
 from dmsr_cli.weights import save_weights
 from pictures import needs_posix

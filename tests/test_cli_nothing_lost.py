@@ -19,9 +19,9 @@ import PIL.Image
 import pytest
 
 from dmsr_cli import images, locks, pipeline
-from dmsr_cli.cli.claims import claim
+from dmsr_cli.cli.batch.claims import claim
+from dmsr_cli.cli.batch.manifest import MANIFEST_NAME
 from dmsr_cli.cli.main import main
-from dmsr_cli.cli.manifest import MANIFEST_NAME
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
 
@@ -114,7 +114,7 @@ class TestClaims:
             Path("a_x2.png").write_bytes(b"precious")
             return claim(target, swept)
 
-        monkeypatch.setattr("dmsr_cli.cli.claims.claim", too_late)
+        monkeypatch.setattr("dmsr_cli.cli.batch.claims.claim", too_late)
         assert upscale("a.png") == 1
         assert "a_x2.png exists already" in capsys.readouterr().err
         Path("a_x2.png").unlink()

@@ -20,10 +20,10 @@ import PIL.Image
 import pytest
 
 from dmsr_cli import images, pipeline
-from dmsr_cli.cli import pictures as pictures_module
+from dmsr_cli.cli.batch import pictures as pictures_module
+from dmsr_cli.cli.batch.overlap import ONE_OF_EACH, Lanes, Outcome, Stopwatch, attempt, in_order
+from dmsr_cli.cli.batch.report import BatchReport
 from dmsr_cli.cli.main import INTERRUPTED, main
-from dmsr_cli.cli.overlap import ONE_OF_EACH, Lanes, Outcome, Stopwatch, attempt, in_order
-from dmsr_cli.cli.report import BatchReport
 from dmsr_cli.errors import ImageError
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
@@ -541,7 +541,7 @@ def test_seconds_are_those_of_its_own_work(
 
         return pass_time
 
-    monkeypatch.setattr("dmsr_cli.cli.overlap.monotonic", lambda: clock.now)
+    monkeypatch.setattr("dmsr_cli.cli.batch.overlap.monotonic", lambda: clock.now)
     intercept(monkeypatch, images.IsolatedDecoder, "read_image", takes(1))
     intercept(monkeypatch, pipeline, "upscale", takes(10))
     intercept(monkeypatch, images, "write_image", takes(100))
@@ -552,7 +552,7 @@ def test_seconds_are_those_of_its_own_work(
 
 def test_a_stopwatch_counts_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1, 3, 10, 14])
-    monkeypatch.setattr("dmsr_cli.cli.overlap.monotonic", lambda: next(times))
+    monkeypatch.setattr("dmsr_cli.cli.batch.overlap.monotonic", lambda: next(times))
     stopwatch = Stopwatch()
     with stopwatch.running():
         pass

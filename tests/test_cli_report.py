@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from dmsr_cli import pipeline
+from dmsr_cli.cli.batch.progress import BatchProgress
+from dmsr_cli.cli.batch.report import BatchReport
+from dmsr_cli.cli.batch.tally import FAILURES_TOLD, Tally, duration_text, speed_text
 from dmsr_cli.cli.main import main
-from dmsr_cli.cli.progress import BatchProgress
-from dmsr_cli.cli.report import BatchReport
-from dmsr_cli.cli.tally import FAILURES_TOLD, Tally, duration_text, speed_text
 from dmsr_cli.interruption import Interruption
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
@@ -131,7 +131,7 @@ class TestBatchProgress:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = [100.0]
-        monkeypatch.setattr("dmsr_cli.cli.progress.monotonic", lambda: clock[0])
+        monkeypatch.setattr("dmsr_cli.cli.batch.progress.monotonic", lambda: clock[0])
         progress = self.bar([500, 100, 300])
         assert progress.seconds_left() is None
         progress.told(record("skipped"))
@@ -290,7 +290,7 @@ class TestInterruption:
     ) -> None:
         import threading
 
-        from dmsr_cli.cli.report import BatchReport
+        from dmsr_cli.cli.batch.report import BatchReport
 
         told = threading.Event()
         say = BatchReport.say

@@ -21,12 +21,12 @@ import pytest
 import torch
 
 from dmsr_cli import memory
-from dmsr_cli.cli import sharing
-from dmsr_cli.cli.jobs import Job
+from dmsr_cli.cli.batch import sharing
+from dmsr_cli.cli.batch.jobs import Job
+from dmsr_cli.cli.batch.messages import BLOCK, Jobs, leave_jobs
+from dmsr_cli.cli.batch.report import BatchReport
+from dmsr_cli.cli.batch.sharing import NO_MORE, Team
 from dmsr_cli.cli.main import main
-from dmsr_cli.cli.messages import BLOCK, Jobs, leave_jobs
-from dmsr_cli.cli.report import BatchReport
-from dmsr_cli.cli.sharing import NO_MORE, Team
 from dmsr_cli.errors import ImageError, SharingError
 from dmsr_cli.interruption import Interruption
 from dmsr_cli.processes import LEFT

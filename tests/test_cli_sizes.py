@@ -136,7 +136,7 @@ def test_two_passes_to_a_size(photo: Path, capsys: pytest.CaptureFixture[str]) -
 def test_progress_of_two_passes_never_goes_back(
     photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dmsr_cli.cli.progress import PatientProgress
+    from dmsr_cli.cli.batch.progress import PatientProgress
 
     shares: list[float] = []
     monkeypatch.setattr(

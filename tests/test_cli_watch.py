@@ -13,9 +13,9 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from dmsr_cli.cli.jobs import Job
+from dmsr_cli.cli.batch.jobs import Job
+from dmsr_cli.cli.batch.watch import Watch, looks
 from dmsr_cli.cli.main import main
-from dmsr_cli.cli.watch import Watch, looks
 from dmsr_cli.errors import ImageError
 from dmsr_cli.weights import save_weights
 from tiny_weights import tiny_model
@@ -150,7 +150,7 @@ def serve(
         step()
         return True
 
-    monkeypatch.setattr("dmsr_cli.cli.watch._nap", nap)
+    monkeypatch.setattr("dmsr_cli.cli.batch.watch._nap", nap)
     return main(["upscale", *arguments, "--model", "tiny.safetensors", "--watch"])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmsr_cli.cli.batch.sharing import refuse_several
 from dmsr_cli.cli.options import (
     debug_option,
     input_options,
@@ -18,11 +19,10 @@ from dmsr_cli.cli.options import (
     model_options,
     report_option,
 )
-from dmsr_cli.cli.sharing import refuse_several
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.inputs import Inputs
-    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.batch.inputs import Inputs
+    from dmsr_cli.cli.batch.jobs import Job
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
 
@@ -61,13 +61,13 @@ def estimate(
     nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255. Of
     animations and clips, the first frame is looked at. INPUT - is standard input.
     """
-    from dmsr_cli.cli.decoders import decoder_for
+    from dmsr_cli.cli.batch.decoders import decoder_for
 
     refuse_several("estimate")
     decoder = decoder_for(inputs, max_pixels, allow_truncated)
-    from dmsr_cli.cli.progress import PatientProgress
-    from dmsr_cli.cli.report import BatchReport
-    from dmsr_cli.cli.stopping import stoppable
+    from dmsr_cli.cli.batch.progress import PatientProgress
+    from dmsr_cli.cli.batch.report import BatchReport
+    from dmsr_cli.cli.batch.stopping import stoppable
     from dmsr_cli.files import remove_stray_temporaries
     from dmsr_cli.pipeline import load_model  # takes seconds, in which the decoder starts
 
@@ -102,8 +102,8 @@ def estimate(
 
 def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> tuple[list[Job], Inputs]:
     """What there is to look at, and what was found besides."""
-    from dmsr_cli.cli.inputs import PIPE, Inputs
-    from dmsr_cli.cli.jobs import Job, Naming, plan_jobs
+    from dmsr_cli.cli.batch.inputs import PIPE, Inputs
+    from dmsr_cli.cli.batch.jobs import Job, Naming, plan_jobs
 
     if inputs == (PIPE,):  # it has no name that the saved files could have
         name = "standard_input"
@@ -121,7 +121,7 @@ def _stems(jobs: Sequence[Job]) -> Iterator[Path]:
 
     Files of a.png and a.jpg must not meet, nor those of a.b.png and a_b.png.
     """
-    from dmsr_cli.cli.inputs import same_name
+    from dmsr_cli.cli.batch.inputs import same_name
 
     taken: set[str] = set()
     for job in jobs:
@@ -136,7 +136,7 @@ def _stems(jobs: Sequence[Job]) -> Iterator[Path]:
 
 def _record(job: Job, model: Model) -> dict[str, Any]:
     """What is known of a picture before it is touched."""
-    from dmsr_cli.cli.report import now
+    from dmsr_cli.cli.batch.report import now
 
     return {
         **{"input": "-" if job.is_piped_in else str(job.source), "status": None, "error": None},
@@ -157,8 +157,8 @@ def _estimate(
 ) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
-    from dmsr_cli.cli.moving import first_image
-    from dmsr_cli.cli.outputs import (
+    from dmsr_cli.cli.batch.moving import first_image
+    from dmsr_cli.cli.batch.outputs import (
         degradation_files,
         make_folder,
         refuse_existing,

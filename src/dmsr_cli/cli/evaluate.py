@@ -49,8 +49,8 @@ def evaluate(
     paper's protocol) and once as 8-bit LR (what files hold).
     """
     from dmsr_cli import evaluation
-    from dmsr_cli.cli.progress import PatientProgress
-    from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.cli.batch.progress import PatientProgress
+    from dmsr_cli.cli.batch.report import BatchReport
     from dmsr_cli.pipeline import load_model
 
     target = None if output is None else _checked_target(Path(output), overwrite)

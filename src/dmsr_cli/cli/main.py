@@ -100,7 +100,7 @@ def _run(arguments: list[str]) -> int:
         if _is_of_standard_output(error):
             _say(f"error: cannot write standard output: {reason_of(error)}")
             return 1
-        from dmsr_cli.cli.report import describe
+        from dmsr_cli.cli.batch.report import describe
 
         _say(f"internal error: {describe(error)}; run again with --debug to see where")
         return 1

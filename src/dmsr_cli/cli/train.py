@@ -13,7 +13,7 @@ from dmsr_cli.cli.options import debug_option, scale_option
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from dmsr_cli.cli.progress import PatientProgress
+    from dmsr_cli.cli.batch.progress import PatientProgress
     from dmsr_cli.training.record import Progress
 
 LOSSES = {
@@ -87,8 +87,8 @@ def train(
     """
     from rich.console import Console
 
+    from dmsr_cli.cli.batch.progress import PatientProgress
     from dmsr_cli.cli.main import INTERRUPTED
-    from dmsr_cli.cli.progress import PatientProgress
     from dmsr_cli.device import choose_device
     from dmsr_cli.processes import launched_rank
     from dmsr_cli.training import loop

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.batch import Batch, Models, UpscaleOptions
+from dmsr_cli.cli.batch.settings import Batch, Models, UpscaleOptions
+from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
@@ -23,14 +24,13 @@ from dmsr_cli.cli.options import (
     source_options,
     watch_option,
 )
-from dmsr_cli.cli.sharing import Alone, refuse_several, shared
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.planning import Planner
-    from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.planning import Planner
+    from dmsr_cli.cli.batch.report import BatchReport
     from dmsr_cli.resizing import Enlargement, OutputSize
 
 
@@ -119,7 +119,7 @@ def upscale(
     pattern, as "*.png"; - is standard input. The clips of a folder are left alone: name those that
     you want.
     """
-    from dmsr_cli.cli.decoders import decoder_for
+    from dmsr_cli.cli.batch.decoders import decoder_for
 
     choices["skip_existing"] |= watch
     options = UpscaleOptions(**choices)
@@ -134,13 +134,13 @@ def upscale(
     decoder = decoder_for(
         inputs, options.max_pixels, options.allow_truncated, is_listed=files_from is not None
     )
-    from dmsr_cli.cli.jobs import Naming, spare_inputs
-    from dmsr_cli.cli.overlap import Lanes
-    from dmsr_cli.cli.planning import Planner
-    from dmsr_cli.cli.results import Results, all_up_to_date
-    from dmsr_cli.cli.rounds import Rounds, lanes_for
-    from dmsr_cli.cli.stopping import stoppable
-    from dmsr_cli.cli.watch import Watch, looks
+    from dmsr_cli.cli.batch.jobs import Naming, spare_inputs
+    from dmsr_cli.cli.batch.overlap import Lanes
+    from dmsr_cli.cli.batch.planning import Planner
+    from dmsr_cli.cli.batch.results import Results, all_up_to_date
+    from dmsr_cli.cli.batch.rounds import Rounds, lanes_for
+    from dmsr_cli.cli.batch.stopping import stoppable
+    from dmsr_cli.cli.batch.watch import Watch, looks
     from dmsr_cli.resizing import Enlargement
 
     models = Models(model, team.device(device), precision)
@@ -184,7 +184,7 @@ def upscale(
 
 
 def _first_jobs(planner: Planner, inputs: Sequence[str], files_from: str | None) -> list[Job]:
-    from dmsr_cli.cli.inputs import read_list, shown_list
+    from dmsr_cli.cli.batch.inputs import read_list, shown_list
 
     listed = None if files_from is None else read_list(files_from)
     if not (inputs or listed):
@@ -197,11 +197,11 @@ def _first_jobs(planner: Planner, inputs: Sequence[str], files_from: str | None)
 
 def _explain(jobs: Sequence[Job], batch: Batch, report: BatchReport, planner: Planner) -> int:
     """Do what --dry-run is for; returns the exit status."""
-    from dmsr_cli.cli.dry_run import explain
-    from dmsr_cli.cli.inputs import remarks
-    from dmsr_cli.cli.overlap import Stopwatch
-    from dmsr_cli.cli.pictures import Picture, Share, new_record
-    from dmsr_cli.cli.progress import PatientProgress
+    from dmsr_cli.cli.batch.dry_run import explain
+    from dmsr_cli.cli.batch.inputs import remarks
+    from dmsr_cli.cli.batch.overlap import Stopwatch
+    from dmsr_cli.cli.batch.pictures import Picture, Share, new_record
+    from dmsr_cli.cli.batch.progress import PatientProgress
 
     _prepare(batch, report, load=False)
     with PatientProgress(report.console, "planning") as progress:
@@ -218,7 +218,7 @@ def _explain(jobs: Sequence[Job], batch: Batch, report: BatchReport, planner: Pl
 
 def _check_inputs(inputs: tuple[str, ...], files_from: str | None) -> None:
     """Raise UsageError where there is nothing to read names from, or two things."""
-    from dmsr_cli.cli.inputs import PIPE
+    from dmsr_cli.cli.batch.inputs import PIPE
 
     if not inputs and files_from is None:
         raise click.UsageError("name an INPUT, or a list of them with --files-from")

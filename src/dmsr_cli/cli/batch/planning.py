@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dmsr_cli.cli.inputs import Inputs
-from dmsr_cli.cli.jobs import Job, Naming, plan_jobs
+from dmsr_cli.cli.batch.inputs import Inputs
+from dmsr_cli.cli.batch.jobs import Job, Naming, plan_jobs
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.results import Results
+    from dmsr_cli.cli.batch.results import Results
 
 
 @dataclass

@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from dmsr_cli.cli.outputs import make_folder
+from dmsr_cli.cli.batch.outputs import make_folder
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import CLAIM_SUFFIX, display_name, reason_of, remove_stray_temporaries
 from dmsr_cli.locks import HeldFile, hold

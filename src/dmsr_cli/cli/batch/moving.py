@@ -10,13 +10,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from dmsr_cli.cli.restoring import Guides, Restored, plan_picture, provenance_of, restore_image
+from dmsr_cli.cli.batch.restoring import (
+    Guides,
+    Restored,
+    plan_picture,
+    provenance_of,
+    restore_image,
+)
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import reason_of
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.pictures import Picture
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.pictures import Picture
     from dmsr_cli.images import (
         DirectDecoder,
         Frame,
@@ -58,7 +64,7 @@ def restore_moving(picture: Picture, moving: Moving) -> Restored:
     Raises:
         DmsrError: a frame cannot be read, restored or written.
     """
-    from dmsr_cli.cli.outputs import make_folder
+    from dmsr_cli.cli.batch.outputs import make_folder
     from dmsr_cli.video import open_video
 
     job = picture.job

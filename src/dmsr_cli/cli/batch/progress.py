@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from dmsr_cli.cli.tally import duration_text, speed_text
+from dmsr_cli.cli.batch.tally import duration_text, speed_text
 
 PATIENCE = 2.0
 """Seconds before a progress bar appears: what is done sooner needs none."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from dmsr_cli.cli.inputs import Inputs, remarks
-from dmsr_cli.cli.overlap import Stopwatch
+from dmsr_cli.cli.batch.inputs import Inputs, remarks
+from dmsr_cli.cli.batch.overlap import Stopwatch
 
 FAILURES_TOLD = 20
 """Failures that the summary names."""

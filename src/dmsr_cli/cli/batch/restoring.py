@@ -8,16 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dmsr_cli.cli.batch import Batch, UpscaleOptions, names_of
-from dmsr_cli.cli.pictures import of_pass
+from dmsr_cli.cli.batch.pictures import of_pass
+from dmsr_cli.cli.batch.settings import Batch, UpscaleOptions, names_of
 from dmsr_cli.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.pictures import Picture
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.pictures import Picture
     from dmsr_cli.images import Image, Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
@@ -163,7 +163,7 @@ class Guides:
 def provenance_of(restored: Restored, picture: Picture) -> Provenance | None:
     """The note that goes into the result's metadata; None if it is not wanted."""
     from dmsr_cli import __version__
-    from dmsr_cli.cli.fingerprint import digest_of, settings_of
+    from dmsr_cli.cli.batch.fingerprint import digest_of, settings_of
     from dmsr_cli.images import Provenance
 
     options = picture.batch.options

@@ -26,7 +26,7 @@ def decoder_for(
         allow_truncated: take what is there of a picture that is cut short.
         is_listed: a list names more.
     """
-    from dmsr_cli.cli.inputs import PIPE
+    from dmsr_cli.cli.batch.inputs import PIPE
     from dmsr_cli.images import DirectDecoder, IsolatedDecoder, Limits
 
     limits = Limits(max_pixels, allow_truncated)

@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmsr_cli.cli.fingerprint import difference, is_noted, settings_of
-from dmsr_cli.cli.inputs import same_name
-from dmsr_cli.cli.manifest import Entry, Manifest
+from dmsr_cli.cli.batch.fingerprint import difference, is_noted, settings_of
+from dmsr_cli.cli.batch.inputs import same_name
+from dmsr_cli.cli.batch.manifest import Entry, Manifest
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import check_is_file, display_name, reason_of
 from dmsr_cli.video import is_video
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.batch import Batch
-    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.settings import Batch
     from dmsr_cli.images import Provenance
 
 
@@ -45,7 +45,7 @@ class State:
 def state_of_job(job: Job, batch: Batch, source: SourceFile) -> State:
     """What is there for a job of a batch that remembers; files beside the result count, too."""
     assert batch.results is not None, "this batch remembers nothing"
-    from dmsr_cli.cli.pictures import files_beside
+    from dmsr_cli.cli.batch.pictures import files_beside
 
     settings = settings_of(batch, job.target.suffix)
     state = batch.results.state_of(job.target, source, settings)

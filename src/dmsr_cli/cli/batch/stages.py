@@ -6,16 +6,16 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dmsr_cli.cli.batch import names_of
-from dmsr_cli.cli.moving import Moving, restore_moving
-from dmsr_cli.cli.pictures import check_result
-from dmsr_cli.cli.restoring import Restored, plan_picture, provenance_of, restore_image
+from dmsr_cli.cli.batch.moving import Moving, restore_moving
+from dmsr_cli.cli.batch.reserving import check_result
+from dmsr_cli.cli.batch.restoring import Restored, plan_picture, provenance_of, restore_image
+from dmsr_cli.cli.batch.settings import names_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dmsr_cli.cli.overlap import Outcome
-    from dmsr_cli.cli.pictures import Picture
+    from dmsr_cli.cli.batch.overlap import Outcome
+    from dmsr_cli.cli.batch.pictures import Picture
     from dmsr_cli.images import Image
 
 
@@ -107,7 +107,7 @@ def _write_and_tell(
 
 def _write(picture: Picture, restored: Restored) -> None:
     """The result, unless its frames are written already, and what is wanted beside it."""
-    from dmsr_cli.cli import outputs
+    from dmsr_cli.cli.batch import outputs
     from dmsr_cli.images import write_image
     from dmsr_cli.visual import comparison
 

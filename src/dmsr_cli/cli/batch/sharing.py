@@ -31,8 +31,8 @@ from dmsr_cli.processes import (
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
-    from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.report import BatchReport
 
 LOOK_EVERY = 0.05
 """Seconds between two looks into the store: waiting in it would block the other threads."""
@@ -67,7 +67,7 @@ class Alone:
 
     def report(self, as_json: bool) -> BatchReport:
         """Where the work on pictures says what it has to."""
-        from dmsr_cli.cli.report import BatchReport
+        from dmsr_cli.cli.batch.report import BatchReport
 
         return BatchReport(as_json)
 
@@ -93,7 +93,7 @@ class Team(Alone):
     """One of several processes that share a batch."""
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
-        from dmsr_cli.cli.messages import Desk
+        from dmsr_cli.cli.batch.messages import Desk
 
         self.leads = rank == 0
         self.rank = rank
@@ -119,7 +119,7 @@ class Team(Alone):
 
     def agree(self, plan: Callable[[], Sequence[Job]]) -> Sequence[Job]:
         """Plan the jobs and leave them for the others, or fetch them."""
-        from dmsr_cli.cli.messages import Jobs, leave_jobs
+        from dmsr_cli.cli.batch.messages import Jobs, leave_jobs
 
         if self.leads:
             self._jobs = plan()
@@ -140,7 +140,7 @@ class Team(Alone):
 
     def report(self, as_json: bool) -> BatchReport:
         """Of rank 0, or one that goes to it."""
-        from dmsr_cli.cli.messages import RemoteReport
+        from dmsr_cli.cli.batch.messages import RemoteReport
 
         return super().report(as_json) if self.leads else RemoteReport(as_json, self._store)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.batch.jobs import Job
 
 LOOK_EVERY = 1.0
 """Seconds between two looks."""

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from dmsr_cli.cli.inputs import PIPE, Input, Inputs, find_inputs, is_folder, same_name
+from dmsr_cli.cli.batch.inputs import PIPE, Input, Inputs, find_inputs, is_folder, same_name
 from dmsr_cli.errors import DmsrError, ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import WRITABLE_SUFFIXES, read_stream
 from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES, is_video
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.results import Results
+    from dmsr_cli.cli.batch.results import Results
 
 FALLBACK_SUFFIX = ".png"
 """Format of a result whose input's format cannot be written."""

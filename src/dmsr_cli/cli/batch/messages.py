@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from dmsr_cli.cli.jobs import Job
-from dmsr_cli.cli.report import BatchReport
+from dmsr_cli.cli.batch.jobs import Job
+from dmsr_cli.cli.batch.report import BatchReport
 from dmsr_cli.errors import DmsrError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.batch import Batch
+    from dmsr_cli.cli.batch.settings import Batch
 
 _DEFAULTS: dict[str, Any] = {
     **{"kernel_width": None, "noise_level": None, "denoise": None, "estimate_every": None},

@@ -14,7 +14,7 @@ from dmsr_cli.errors import SettingsError
 from dmsr_cli.files import display_name, reason_of
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.batch.jobs import Job
 
 BEGINNING = b'{"'
 """Of every report, and of no picture."""

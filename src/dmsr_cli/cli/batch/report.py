@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from dmsr_cli.cli.journal import Journal, check_is_apart
-from dmsr_cli.cli.tally import Tally
+from dmsr_cli.cli.batch.journal import Journal, check_is_apart
+from dmsr_cli.cli.batch.tally import Tally
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.jobs import Job
+    from dmsr_cli.cli.batch.jobs import Job
     from dmsr_cli.interruption import Interruption
 
 

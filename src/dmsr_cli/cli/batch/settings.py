@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from dmsr_cli.cli.results import Results
+    from dmsr_cli.cli.batch.results import Results
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize

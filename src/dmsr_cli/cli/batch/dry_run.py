@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dmsr_cli.cli.pictures import Picture, is_wanted
+from dmsr_cli.cli.batch.pictures import Picture
+from dmsr_cli.cli.batch.reserving import is_wanted
 from dmsr_cli.errors import DmsrError, ImageError, SettingsError
 from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
-    from dmsr_cli.cli.batch import Batch
-    from dmsr_cli.cli.report import BatchReport
+    from dmsr_cli.cli.batch.report import BatchReport
+    from dmsr_cli.cli.batch.settings import Batch
     from dmsr_cli.images import Limits
 
 

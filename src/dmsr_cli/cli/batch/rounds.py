@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dmsr_cli.cli.overlap import Lanes, Stopwatch, in_order
-from dmsr_cli.cli.pictures import Picture, Share, may_be_read_ahead, new_record
-from dmsr_cli.cli.progress import BatchProgress, PatientProgress
-from dmsr_cli.cli.report import now
-from dmsr_cli.cli.stages import finish, read, restore
+from dmsr_cli.cli.batch.overlap import Lanes, Stopwatch, in_order
+from dmsr_cli.cli.batch.pictures import Picture, Share, may_be_read_ahead, new_record
+from dmsr_cli.cli.batch.progress import BatchProgress, PatientProgress
+from dmsr_cli.cli.batch.report import now
+from dmsr_cli.cli.batch.stages import finish, read, restore
 
 if TYPE_CHECKING:
     import torch
 
-    from dmsr_cli.cli.batch import Batch
-    from dmsr_cli.cli.jobs import Job
-    from dmsr_cli.cli.moving import Moving
-    from dmsr_cli.cli.report import BatchReport
-    from dmsr_cli.cli.restoring import Restored
-    from dmsr_cli.cli.sharing import Alone
+    from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.moving import Moving
+    from dmsr_cli.cli.batch.report import BatchReport
+    from dmsr_cli.cli.batch.restoring import Restored
+    from dmsr_cli.cli.batch.settings import Batch
+    from dmsr_cli.cli.batch.sharing import Alone
     from dmsr_cli.images import Image
 
 MOST_WRITERS = 8
