@@ -289,3 +289,21 @@ def test_usage_counts_descendants(monkeypatch):
         child.communicate(b"\n")
     ended = usage_of(child.pid)
     assert (ended.memory, ended.cpu) == (0, 0)
+
+
+def test_isolation():
+    done = benchmark("isolation.py", "--repeats", 1)
+    assert done.returncode == 0, done.stderr
+    rows = {name: rest for name, *rest in rows_of(done.stdout)}
+    assert set(rows) == {"small.png", "large.jpg", "first picture, with the start"}
+    assert float(rows["large.jpg"][0].split()[0]) > float(rows["small.png"][0].split()[0])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_kills(weights, tmp_path):
+    """Nothing is lost; and the script would see it."""
+    done = benchmark("kills.py", "--kills", 2, "--pictures", 8, "--model", weights)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = dict(rows_of(done.stdout))
+    assert rows["kills"] == "2"
+    assert {count for name, count in rows.items() if name.startswith("troubles")} == {"0"}

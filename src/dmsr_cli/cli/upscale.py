@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmsr_cli.cli.batch.checks import check_choices, check_inputs, check_jobs, check_watch
 from dmsr_cli.cli.batch.settings import Batch, Models, UpscaleOptions
 from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
 from dmsr_cli.cli.options import (
@@ -123,11 +123,11 @@ def upscale(
 
     choices["skip_existing"] |= watch
     options = UpscaleOptions(**choices)
-    _check_choices(options, scale, size)
-    _check_inputs(inputs, files_from)
+    check_choices(options, scale, size)
+    check_inputs(inputs, files_from)
     if watch:
         refuse_several("--watch")
-        _check_watch(inputs, files_from, output, dry_run)
+        check_watch(inputs, files_from, output, dry_run)
     if dry_run:
         refuse_several("--dry-run")
     # It starts while torch is imported, which takes seconds.
@@ -158,7 +158,7 @@ def upscale(
         planned = _first_jobs(planner, inputs, files_from) if watched is None else watched.begin()
         if options.overwrite:
             planned = spare_inputs(planned)
-        _check_jobs(planned, options, as_json)
+        check_jobs(planned, options, as_json)
         return planned
 
     jobs = team.agree(first_jobs)
@@ -216,16 +216,6 @@ def _explain(jobs: Sequence[Job], batch: Batch, report: BatchReport, planner: Pl
         return explain(pictures, report, remarks(planner.found))
 
 
-def _check_inputs(inputs: tuple[str, ...], files_from: str | None) -> None:
-    """Raise UsageError where there is nothing to read names from, or two things."""
-    from dmsr_cli.cli.batch.inputs import PIPE
-
-    if not inputs and files_from is None:
-        raise click.UsageError("name an INPUT, or a list of them with --files-from")
-    if PIPE in inputs and files_from == PIPE:
-        raise click.UsageError("standard input is a picture or a list (--files-from), not both")
-
-
 def _prepare(batch: Batch, report: BatchReport, load: bool = True) -> None:
     """See that what is wanted can be done before it begins, and say with what it is done."""
     from dmsr_cli.pipeline import check_tile
@@ -244,74 +234,3 @@ def _prepare(batch: Batch, report: BatchReport, load: bool = True) -> None:
     report.say(f"{names} on {where}")
     if count == 2 or (batch.passes == 2 and not count):
         report.say(f"two passes{'' if count else ' where one is too little'}: {SECOND_PASS}")
-
-
-def _check_choices(
-    options: UpscaleOptions, scale: Enlargement | None, size: OutputSize | None
-) -> None:
-    """Raise UsageError for options that contradict each other."""
-    for contradict, names in (
-        (
-            options.noise_level is not None and options.denoise is not None,
-            "--noise-level and --denoise",
-        ),
-        (scale is not None and size is not None, "--scale and --size"),
-    ):
-        if contradict:
-            raise click.UsageError(f"{names} exclude each other")
-
-
-def _check_watch(
-    inputs: Sequence[str], files_from: str | None, output: str | None, dry_run: bool
-) -> None:
-    """Raise UsageError for what has no end with --watch, or no second time."""
-    if "-" in (*inputs, output):
-        raise click.UsageError("--watch is for folders, not for standard input or output")
-    for contradicts, name in ((files_from is not None, "--files-from"), (dry_run, "--dry-run")):
-        if contradicts:
-            raise click.UsageError(f"--watch and {name} exclude each other")
-
-
-def _check_jobs(jobs: Sequence[Job], options: UpscaleOptions, as_json: bool) -> None:
-    """Raise UsageError where the options do not go with the place of a result."""
-    from dmsr_cli.images import format_of_suffix
-
-    _check_kinds(jobs, options.format_suffix)
-    for job in jobs:
-        if job.is_piped_out:
-            _check_standard_output(job, options, as_json)
-        elif (wanted := options.format_suffix) is not None and job.is_named_by_user:
-            named = format_of_suffix(job.target.suffix)
-            if named is not None and named is not format_of_suffix(wanted):
-                raise click.UsageError(
-                    f"-o {job.target_name} and --format {wanted[1:]} name two formats"
-                )
-
-
-def _check_kinds(jobs: Sequence[Job], suffix: str | None) -> None:
-    """Raise UsageError for the format of clips where there is none, and the other way round."""
-    from dmsr_cli.video import VIDEO_SUFFIXES, is_video
-
-    known = [job for job in jobs if job.error is None]
-    if suffix is None or not known:
-        return
-    clips = sum(is_video(job.source) and not job.is_piped_in for job in known)
-    if suffix in VIDEO_SUFFIXES and not clips:
-        raise click.UsageError(f"--format {suffix[1:]} is for clips, and no input is one")
-    if suffix not in VIDEO_SUFFIXES and clips == len(known):
-        raise click.UsageError(f"--format {suffix[1:]} is for pictures, and all inputs are clips")
-
-
-def _check_standard_output(job: Job, options: UpscaleOptions, as_json: bool) -> None:
-    from dmsr_cli.video import is_video
-
-    if not job.is_piped_in and is_video(job.source):
-        raise click.UsageError("standard output takes a picture, not a clip: use -o FILE")
-    if as_json:
-        raise click.UsageError("--json and a result on standard output exclude each other")
-    if options.compare or options.save_degradation:
-        raise click.UsageError("--compare and --save-degradation need a result in a file: use -o")
-    if sys.stdout is None:  # in Python's words for a descriptor that is closed
-        raise click.UsageError("standard output is closed: use -o FILE")
-    if sys.stdout.isatty():
-        raise click.UsageError("a picture is no text for a terminal: use -o FILE, or > FILE")

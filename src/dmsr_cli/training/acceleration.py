@@ -17,6 +17,7 @@ from dmsr_cli.model.layers import ResidualChannelAttentionBlock
 from dmsr_cli.model.meta_deblur import MetaDeblur
 from dmsr_cli.training.data import Batch
 from dmsr_cli.training.losses import Losses
+from dmsr_cli.training.muon import MuonAndAdam
 
 WARM_UP = 3
 """Passes before the capture: compilation and the choice of algorithms happen in them."""
@@ -35,7 +36,7 @@ class CapturedGradients:
     def __init__(
         self,
         backward: Callable[[Batch], tuple[Losses, Tensor]],
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | MuonAndAdam,
         example: Batch,
     ) -> None:
         self.batch = _map(torch.clone, example)

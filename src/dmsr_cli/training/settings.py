@@ -26,8 +26,10 @@ class TrainingSettings:
     """Patches for each step."""
     patch: int = 48
     """Side of a patch in LR pixels."""
+    optimizer: str = "adam"
+    """adam, or muon: Muon for the convolutions of extractor and body, Adam for the rest."""
     learning_rate: float = 1e-4
-    """Peak of Adam's learning rate."""
+    """Peak of Adam's learning rate, which fits Muon, too."""
     deblur_rate: float = 0.004
     """Factor on the learning rate of the meta conv and the last conv: their output is a sum over
     thousands of products, and at the full rate one step throws the picture about."""
@@ -88,6 +90,8 @@ class TrainingSettings:
         if self.precision not in ("auto", "fp32", "bf16"):
             # fp16 gradients would need a loss scale; bf16 does without.
             raise SettingsError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
+        if self.optimizer not in ("adam", "muon"):
+            raise SettingsError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
         for name in ("ema", "eight_bit"):

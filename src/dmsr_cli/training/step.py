@@ -1,4 +1,4 @@
-"""One optimizer step: losses, gradients, clipping, Adam, and the averaged weights."""
+"""One step: losses, gradients, clipping, the optimizer, and the averaged weights."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from dmsr_cli.training.losses import (
     kernel_consistency_loss,
     reconstruction_loss,
 )
+from dmsr_cli.training.muon import MuonAndAdam
 from dmsr_cli.training.settings import TrainingSettings
 
 
@@ -173,12 +174,14 @@ class _Parts(NamedTuple):
         return cls(list(model.extractor.parameters()), body, deblur)
 
 
-def _optimizer(parts: _Parts, settings: TrainingSettings) -> torch.optim.Adam:
-    """Adam with a rate of its own for what makes the last convolution's weights."""
+def _optimizer(parts: _Parts, settings: TrainingSettings) -> torch.optim.Optimizer | MuonAndAdam:
+    """Has a rate of its own for what makes the last convolution's weights."""
     groups = [
         {"params": [*parts.extractor, *parts.body], "factor": 1.0},
         {"params": parts.deblur, "factor": settings.deblur_rate},
     ]
+    if settings.optimizer == "muon":
+        return MuonAndAdam(groups[:1], groups[1:], settings.learning_rate)
     return torch.optim.Adam(groups, lr=settings.learning_rate, fused=True)
 
 
