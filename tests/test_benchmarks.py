@@ -295,7 +295,7 @@ def test_isolation():
     done = benchmark("isolation.py", "--repeats", 1)
     assert done.returncode == 0, done.stderr
     rows = {name: rest for name, *rest in rows_of(done.stdout)}
-    assert set(rows) == {"small.png", "large.jpg", "first picture, with the start"}
+    assert {"small.png", "large.jpg", "first picture, with the start"} <= set(rows)
     assert float(rows["large.jpg"][0].split()[0]) > float(rows["small.png"][0].split()[0])
 
 
