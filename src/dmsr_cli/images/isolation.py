@@ -88,7 +88,7 @@ class IsolatedDecoder(DirectDecoder):
         """A worker for nobody else; it is kept for the next one if it can be."""
         with self._lock:
             worker = self._idle.pop() if self._idle else Worker()
-        if not worker.usable:  # it has ended while nobody used it
+        if not worker.answers():  # it has ended while nobody used it
             worker.end()
             worker = Worker()
         try:

@@ -63,6 +63,9 @@ class Server:
         self._sequence: Sequence | None = None
         self._frames: Iterator[Frame] = iter(())
 
+    def greet(self) -> None:
+        """Shows by its answer that the process is well."""
+
     def read_image(self, source: Path, limits: Limits) -> Image:
         """As the function of this name."""
         return read_image(source, limits)

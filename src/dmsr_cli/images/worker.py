@@ -60,6 +60,20 @@ class Worker:
         """As the system counts."""
         return self._process.pid
 
+    def answers(self) -> bool:
+        """It is usable, and not about to end: the system counts a dying process with the living."""
+        if not self.usable:
+            return False
+        self._in_step = False
+        try:
+            self._connection.send((Path.cwd(), SECONDS, "greet", ()))
+            if self._connection.poll(SECONDS * WALL_FACTOR):
+                self._connection.recv()
+                self._in_step = True
+        except (EOFError, OSError):
+            pass  # it has ended
+        return self._in_step
+
     def end(self) -> None:
         """End the process, whatever it does."""
         atexit.unregister(self.end)
