@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := demo-output
+# Processes that share the tests, each file in one.
+JOBS ?= 2
 
 .PHONY: demo test fuzz check format clean
 
@@ -14,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "before/after: $(DEMO)/cat_noisy_x4_compare.png"
 
 test: $(VENV)/.installed-dev check
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 # 5,000 damaged pictures of every format; some minutes.
 fuzz: $(VENV)/.installed-dev

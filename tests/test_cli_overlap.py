@@ -26,6 +26,7 @@ from dmsr_cli.cli.batch.report import BatchReport
 from dmsr_cli.cli.main import INTERRUPTED, main
 from dmsr_cli.errors import ImageError
 from dmsr_cli.weights import save_weights
+from threads import threads_of_ours
 from tiny_weights import tiny_model
 
 LONG = 10.0
@@ -213,7 +214,7 @@ class TestInOrder:
             line.run(Lanes(writers=2))
         assert line.outcomes[0] == "read 1, work 1"
         assert "work 5" not in line.log
-        assert threading.active_count() == 1
+        assert threads_of_ours() == []
 
     def test_what_may_not_be_read_ahead_is_read_when_all_is_written(self) -> None:
         line = Line(ahead=False)
@@ -252,7 +253,7 @@ class TestInOrder:
         assert "work 3" not in line.log
         assert ("read 3" in line.log) == ahead
         assert line.drawn == [1, 2, 3]
-        assert threading.active_count() == 1
+        assert threads_of_ours() == []
 
     def test_what_is_read_when_it_should_stop_is_not_worked_on(self) -> None:
         line = Line(3, ahead=False)
@@ -279,7 +280,7 @@ class TestInOrder:
         with pytest.raises(ValueError, match="wrong: disk"):
             line.run()
         assert len(line.outcomes) == job - 1
-        assert threading.active_count() == 1
+        assert threads_of_ours() == []
 
     def test_an_interruption_lets_a_write_end_and_leaves_no_thread(self) -> None:
         line = Line()
@@ -296,7 +297,7 @@ class TestInOrder:
             line.run()
         assert line.outcomes == ["read 1, work 1"]
         assert "work 3" not in line.log
-        assert threading.active_count() == 1
+        assert threads_of_ours() == []
 
     def test_a_second_interruption_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         line = Line()
@@ -322,7 +323,7 @@ class TestInOrder:
             line.run()
         assert len(pressed) == 2
         assert line.outcomes == ["read 1, work 1"]
-        assert threading.active_count() == 1
+        assert threads_of_ours() == []
 
     def test_nothing_keeps_what_was_used(self) -> None:
         class Large:
@@ -589,7 +590,7 @@ def test_ctrl_c_finishes_the_file_that_is_being_written(
         *("a.png", "b.png", "c.png", "d.png", "tiny.safetensors", "a_x2.png"),
         ".dmsr-results.jsonl",
     }
-    assert threading.active_count() == 1
+    assert threads_of_ours() == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C reaches a process in other ways there")
