@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dmsr_cli.errors import DmsrError, ExistsError, ImageError
-from dmsr_cli.files import atomic_write, display_name, is_there, reason_of, unchanged
+from dmsr_cli.files import atomic_write, display_name, is_there, look_of, reason_of, unchanged
 
 
 def names_in(folder: Path) -> list[str]:
@@ -229,7 +229,7 @@ def test_names_that_nothing_can_have(tmp_path):
 def test_a_file_that_changes_while_it_is_read(tmp_path):
     path = tmp_path / "photo"
     path.write_text("old")
-    with unchanged(path):
+    with unchanged(path, look_of(path)):
         path.read_text()
 
     def change(error: Exception | None) -> None:
@@ -238,9 +238,10 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
             raise error
 
     for error in (None, ValueError("cut short")):
-        with pytest.raises(ImageError, match="changed while it was read; try"), unchanged(path):
+        before = look_of(path)
+        with pytest.raises(ImageError, match="changed while it was"), unchanged(path, before):
             change(error)
-    with pytest.raises(ValueError, match="bad"), unchanged(path):
+    with pytest.raises(ValueError, match="bad"), unchanged(path, look_of(path)):
         raise ValueError("bad")
-    with unchanged(path):
+    with unchanged(path, look_of(path)):
         path.unlink()  # whoever has it open reads all of it

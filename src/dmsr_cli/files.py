@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from dmsr_cli.errors import DmsrError, ExistsError, ImageError
 from dmsr_cli.locks import HeldFile, hold, remove_if_left_behind
@@ -113,15 +115,27 @@ def refuse_changed(path: Path, before: Look | None, cause: Exception | None = No
 
 
 @contextlib.contextmanager
-def unchanged(path: Path) -> Iterator[Look | None]:
-    """Raise ImageError if a file has changed by the end of the block, in which it is read."""
-    before = look_of(path)
+def unchanged(path: Path, before: Look | None) -> Iterator[None]:
+    """Raise ImageError if a file has changed by the end of the block, in which it is read.
+
+    Args:
+        path: the file.
+        before: its `look_of` when it was looked at first.
+    """
     try:
-        yield before
+        yield
     except Exception as error:
         refuse_changed(path, before, error)
         raise
     refuse_changed(path, before)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The SHA-256 of what is left to read in an open file, 64 lower-case hexadecimal digits."""
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def check_is_file(path: Path, kind: str) -> None:

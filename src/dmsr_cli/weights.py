@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dmsr_cli import hub
 from dmsr_cli.config import DMSRConfig, from_mapping
 from dmsr_cli.errors import SettingsError, WeightsError
-from dmsr_cli.files import atomic_write, display_name, reason_of
+from dmsr_cli.files import atomic_write, display_name, reason_of, sha256_of
 from dmsr_cli.weights_table import ModelEntry as ModelEntry
 from dmsr_cli.weights_table import find_weights_table as find_weights_table
 from dmsr_cli.weights_table import read_weights_table as read_weights_table
@@ -165,11 +165,8 @@ def file_sha256(path: Path) -> str:
     Raises:
         WeightsError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     with _opened(path) as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 @contextlib.contextmanager

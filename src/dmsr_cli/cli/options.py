@@ -225,11 +225,16 @@ def size_options(command: Command) -> Command:
     return command
 
 
-def input_options(command: Command) -> Command:
-    """INPUT..., -r: which pictures."""
-    command = click.option(
+def recursive_option(command: Command) -> Command:
+    """-r."""
+    return click.option(
         "-r", "--recursive", is_flag=True, help="Take the folders inside folders, too."
     )(command)
+
+
+def input_options(command: Command) -> Command:
+    """INPUT..., -r: which pictures."""
+    command = recursive_option(command)
     return click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")(command)
 
 
@@ -304,9 +309,7 @@ def limit_options(command: Command) -> Command:
 def source_options(command: Command) -> Command:
     """INPUT..., --files-from, -r: which pictures, of a batch that a list may name."""
     for option in (
-        click.option(
-            "-r", "--recursive", is_flag=True, help="Take the folders inside folders, too."
-        ),
+        recursive_option,
         click.option(
             "--files-from",
             metavar="FILE|-",

@@ -199,20 +199,12 @@ def _explain(jobs: Sequence[Job], batch: Batch, report: BatchReport, planner: Pl
     """Do what --dry-run is for; returns the exit status."""
     from dmsr_cli.cli.batch.dry_run import explain
     from dmsr_cli.cli.batch.inputs import remarks
-    from dmsr_cli.cli.batch.overlap import Stopwatch
-    from dmsr_cli.cli.batch.pictures import Picture, Share, new_record
     from dmsr_cli.cli.batch.progress import PatientProgress
+    from dmsr_cli.cli.batch.rounds import pictures_of
 
     _prepare(batch, report, load=False)
     with PatientProgress(report.console, "planning") as progress:
-        shares = (
-            Share(report, progress, number, len(jobs), job.short_name, number)
-            for number, job in enumerate(jobs)
-        )
-        pictures = [
-            Picture(job, batch, new_record(job, batch), Stopwatch(), share)
-            for job, share in zip(jobs, shares, strict=True)
-        ]
+        pictures = pictures_of(enumerate(jobs), batch, report, progress, len(jobs))
         return explain(pictures, report, remarks(planner.found))
 
 

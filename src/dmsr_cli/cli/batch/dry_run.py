@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dmsr_cli.images import Limits
 
 
-def explain(pictures: Sequence[Picture], report: BatchReport, remarks: Iterable[str]) -> int:
+def explain(pictures: Iterable[Picture], report: BatchReport, remarks: Iterable[str]) -> int:
     """Say what would be done with each input; returns the exit status that a run would have.
 
     What is wrong inside a file is seen only when it is read, and is not foretold.
@@ -63,8 +63,8 @@ def _plan(picture: Picture, to_come: set[Path]) -> str:
     if job.error:
         raise job.error
     is_to_come = job.source in to_come and not job.source.exists()  # a result made on the way
-    if not is_to_come:
-        picture.look_at_source()
+    if not (is_to_come or job.is_piped_in):
+        _ = picture.source_file  # refuses what is no file
     if not is_wanted(picture):
         record["status"] = "skipped"
         return f"{job.source_name}: skip, {job.target_name} is up to date"

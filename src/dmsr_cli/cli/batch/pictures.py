@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsr_cli.cli.batch.inputs import same_name
 from dmsr_cli.cli.batch.jobs import FALLBACK_SUFFIX, Job
 from dmsr_cli.cli.batch.reserving import Reserved
 from dmsr_cli.cli.batch.settings import Batch, UpscaleOptions
-from dmsr_cli.files import refuse_changed, unchanged
+from dmsr_cli.files import unchanged
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.overlap import Stopwatch
@@ -107,11 +108,6 @@ class Picture:
 
         return SourceFile(self.job.source)
 
-    def look_at_source(self) -> None:
-        """To be called before the input is read, so that it is seen if it changes meanwhile."""
-        if not self.job.is_piped_in:
-            _ = self.source_file
-
     @property
     def source_digest(self) -> str:
         """What the provenance note says of the input; clips are long, and have no such note."""
@@ -143,17 +139,17 @@ class Picture:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Refuse an input that changes in the block, in which it is read."""
+        """Refuse an input that is no file, or changes in the block, in which it is read."""
         if self.job.is_piped_in:
             yield
             return
-        with unchanged(self.job.source) as self.reserved.source_look:
+        with unchanged(self.source_file.path, self.source_file.look):
             yield
 
     def before_rename_of_frames(self, temporary: Path) -> None:
         """Refuse an input that has changed up to now, when its frames are read one by one."""
         if not self.job.is_piped_in:
-            refuse_changed(self.job.source, self.reserved.source_look)
+            self.source_file.refuse_changed()
         record = self.recorder(self.job.target)
         if record is not None:
             record(temporary)
@@ -206,5 +202,5 @@ def _results(picture: Picture) -> list[Path]:
 
 
 def _place(path: Path) -> str:
-    """The same for all names of a file, on a disk that ignores case, too."""
-    return os.path.realpath(path).casefold()
+    """The same for all names of a file."""
+    return same_name(os.path.realpath(path))

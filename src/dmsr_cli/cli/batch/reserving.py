@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsr_cli.errors import ExistsError, ImageError
-from dmsr_cli.files import Look, is_there
+from dmsr_cli.files import is_there
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.claims import Claim
@@ -23,8 +23,6 @@ class Reserved:
     """Why there is nothing to do, in the words that the summary counts."""
     why_skipped: str = ""
     """The same with the result's name."""
-    source_look: Look | None = None
-    """At the input, before it was read."""
 
     def skipped(self, reason: str, why: str) -> None:
         """There is nothing to do."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from dmsr_cli.cli.batch.fingerprint import difference, is_noted, settings_of
 from dmsr_cli.cli.batch.inputs import same_name
 from dmsr_cli.cli.batch.manifest import Entry, Manifest
 from dmsr_cli.errors import ImageError
-from dmsr_cli.files import check_is_file, display_name, reason_of
+from dmsr_cli.files import check_is_file, display_name, reason_of, refuse_changed, sha256_of
 from dmsr_cli.video import is_video
 
 if TYPE_CHECKING:
@@ -90,18 +89,20 @@ class SourceFile:
             raise ImageError(f"cannot read {display_name(path)}: no such file") from None
         except (ImageError, OSError, ValueError) as error:
             raise ImageError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
-        self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
+        self.size, self.mtime_ns = self.look = status.st_size, status.st_mtime_ns
+
+    def refuse_changed(self) -> None:
+        """Raise ImageError if it is not what it was."""
+        refuse_changed(self.path, self.look)
 
     @cached_property
     def sha256(self) -> str:
         """Of its bytes; ImageError if they are not those any more."""
         try:
             found = _sha256(self.path)
-            now = self.path.stat()
         except OSError as error:
             raise ImageError(f"cannot read {display_name(self.path)}: {reason_of(error)}") from None
-        if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
-            raise ImageError(f"{display_name(self.path)} has changed while it was read; try again")
+        self.refuse_changed()
         return found
 
 
@@ -238,8 +239,5 @@ def _same_path(one: Path, other: Path) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return sha256_of(file)

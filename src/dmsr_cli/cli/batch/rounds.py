@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,21 +54,15 @@ class Rounds:
             self._progress(jobs) as progress,
             self.team.telling(self.report, self.should_stop, self._record),
         ):
+            mine = self.team.draw(jobs)
             in_order(
-                self._pictures(jobs, first, progress),
+                pictures_of(mine, self.batch, self.report, progress, len(jobs), first),
                 *(_read, restore, finish, may_be_read_ahead),
                 should_stop=self.should_stop,
                 lanes=self.lanes,
                 size_of=_bytes_of,
             )
         self.report.running = None
-
-    def _pictures(
-        self, jobs: Sequence[Job], first: int, progress: PatientProgress
-    ) -> Iterator[Picture]:
-        for number, job in self.team.draw(jobs):
-            share = Share(self.report, progress, number, len(jobs), job.short_name, first + number)
-            yield Picture(job, self.batch, self._record(job), Stopwatch(), share)
 
     def _record(self, job: Job) -> dict[str, Any]:
         return new_record(job, self.batch)
@@ -86,10 +81,31 @@ class Rounds:
         self.report.on_told = None
 
 
+def pictures_of(
+    jobs: Iterable[tuple[int, Job]],
+    batch: Batch,
+    report: BatchReport,
+    progress: PatientProgress,
+    count: int,
+    first: int = 0,
+) -> Iterator[Picture]:
+    """Jobs, each with its number, on their way.
+
+    Args:
+        jobs: some of a round's jobs, or all.
+        batch: what is wanted of them.
+        report: what is told goes there.
+        progress: of the round.
+        count: jobs of the round.
+        first: jobs of the rounds before.
+    """
+    for number, job in jobs:
+        share = Share(report, progress, number, count, job.short_name, first + number)
+        yield Picture(job, batch, new_record(job, batch), Stopwatch(), share)
+
+
 def lanes_for(device: torch.device) -> Lanes:
     """What happens beside the work: on a CPU little, for it takes the work's own time."""
-    import os
-
     if device.type == "cpu":
         return Lanes()
     cores = os.cpu_count() or 1

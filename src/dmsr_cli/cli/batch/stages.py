@@ -28,7 +28,6 @@ def read(picture: Picture) -> Image | Moving | None:
 
     if not check_result(picture):
         return None
-    picture.look_at_source()
     job, decoder = picture.job, picture.batch.decoder
     with picture.stopwatch.running(), picture.reading():
         if not job.is_piped_in and is_video(job.source):
