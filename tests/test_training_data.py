@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dmsr_cli.degradation import PatchDegradation, bicubic_downsample, blur, gaussian_kernel
+from dmsr_cli.model.steering import sharpening
 from dmsr_cli.training.data import Batch, PatchSource
 from dmsr_cli.training.settings import TrainingSettings
 
@@ -42,7 +43,7 @@ def symmetries(image: Tensor) -> list[Tensor]:
 
 
 def same(left: Batch, right: Batch) -> bool:
-    pairs = zip((*left[:2], *left[2], left[3]), (*right[:2], *right[2], right[3]), strict=True)
+    pairs = zip((*left[:2], *left[2], *left[3:]), (*right[:2], *right[2], *right[3:]), strict=True)
     return all(torch.equal(one, other) for one, other in pairs)
 
 
@@ -146,7 +147,7 @@ class TestBatch:
     def test_lr_is_equation_1_taken_literally(self, scale: int) -> None:
         side = 6 * scale + 2 * PatchDegradation(scale).margin
         picture = random_picture(side, side)  # exactly one place for a patch
-        source = source_of(picture, scale=scale, eight_bit=0.0)
+        source = source_of(picture, scale=scale, eight_bit=0.0, told_kernels=0.0)
         batch = source.batch(1)
         whole = torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0) / 255
         inner = slice(source.margin, -source.margin)
@@ -183,6 +184,32 @@ class TestBatch:
         if not share:
             assert batch.lr.min() < 0  # float LR is not clipped
             assert batch.lr.max() > 1
+
+    @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
+    def test_so_many_are_told_another_kernel(self, share: float, expected: float) -> None:
+        settings = {"batch": 400, "patch": 2, "told_kernels": share}
+        is_told = source_of(random_picture(60, 60), **settings).batch(1).is_told
+        assert is_told.shape == (400, 1, 1)
+        assert abs(float(is_told.float().mean()) - expected) < (0.1 if 0 < share < 1 else 1e-9)
+
+    def test_what_follows_from_the_told_kernel_is_wanted(self) -> None:
+        """Else nothing changes: neither the picture nor how it was degraded."""
+        picture = random_picture(90, 90)
+        plain = source_of(picture, told_kernels=0.0).batch(1)
+        batch = source_of(picture, told_kernels=0.5).batch(1)
+        torch.testing.assert_close(batch.lr, plain.lr, atol=0, rtol=0)
+        change = (batch.hr - plain.hr).abs().amax(dim=(1, 2, 3))
+        is_told = batch.is_told.flatten()
+        assert 0 < is_told.sum() < 8
+        assert (change[~is_told] == 0).all()
+        assert (change[is_told] > 1e-4).all()
+        # Detail grows or shrinks as the told kernel is wider or narrower than the true one.
+        kernels = torch.stack((batch.degradation.kernel, batch.told))
+        grows = torch.gt(*sharpening(kernels.flatten(0, 1)).view(2, -1).flip(0))
+        detail = torch.stack(
+            [hr.diff(dim=-1).square().mean(dim=(1, 2, 3)) for hr in (plain.hr, batch.hr)]
+        )
+        assert torch.equal((detail[1] > detail[0])[is_told], grows[is_told])
 
 
 class TestSeeds:

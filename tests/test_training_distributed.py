@@ -141,7 +141,8 @@ class Watched(Stepper):
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:
-    return [batch.hr, batch.lr, *batch.degradation, batch.prefiltered]
+    others = [batch.prefiltered, batch.told, batch.is_told]
+    return [batch.hr, batch.lr, *batch.degradation, *others]
 
 
 class BothSources:
@@ -153,8 +154,8 @@ class BothSources:
 
     def batch(self, iteration: int) -> Batch:
         pairs = zip(*(tensors_of(source.batch(iteration)) for source in self.sources), strict=True)
-        hr, lr, kernel, noise_map, prefiltered = map(torch.cat, pairs)
-        return Batch(hr, lr, Degradation(kernel, noise_map), prefiltered)
+        hr, lr, kernel, noise_map, *others = map(torch.cat, pairs)
+        return Batch(hr, lr, Degradation(kernel, noise_map), *others)
 
 
 @pytest.fixture(scope="class")
@@ -196,7 +197,7 @@ class TestSameAsOneProcess:
                 wanted = tensors_of(source.batch(iteration))
                 assert all(map(torch.equal, found, wanted))
         for first, second in zip(*drawn, strict=True):
-            for mine, other in zip(first, second, strict=True):
+            for mine, other in zip(first[:-1], second[:-1], strict=True):  # the last is yes or no
                 assert not any(torch.equal(a, b) for a in mine for b in other)
 
     @pytest.mark.parametrize("name", ["clipped", "unclipped", "without"])
@@ -225,7 +226,8 @@ class TestSameAsOneProcess:
         assert rates == pytest.approx(memory["rates"], rel=1e-12)
         assert len(rates) == wanted["iteration"] == found["iteration"]
         for part in ("model", "average"):
-            torch.testing.assert_close(found[part], wanted[part], rtol=1e-4, atol=1e-6)
+            # Adam's steps are as large for a gradient that is hardly more than rounding.
+            torch.testing.assert_close(found[part], wanted[part], rtol=1e-4, atol=1e-5)
         for index, state in wanted["optimizer"]["state"].items():
             mine = found["optimizer"]["state"][index]
             torch.testing.assert_close(mine, state, rtol=1e-3, atol=1e-7)

@@ -23,6 +23,8 @@ window. The tests hold both forms to the paper's; benchmarks/meta_deblur.py comp
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ from dmsr_cli.config import DMSRConfig
 from dmsr_cli.degradation import KERNEL_WIDTHS, gaussian_kernel
 from dmsr_cli.model.dynamic_convolution import dynamic_convolution
 from dmsr_cli.model.layers import pad_replicate
+from dmsr_cli.model.steering import LOW_PASS_SIZE, MIDDLE_RADIUS, REACH, low_pass, radii
 
 COLOURS = 3
 TAPS = 9
@@ -62,6 +65,27 @@ class MetaDeblur(nn.Module):
             self.meta.weight.normal_(std=1e-4)
             self.meta.bias.zero_()  # type: ignore[union-attr] # bias=True
             self.meta.bias[self.size**2 // 2] = 1  # type: ignore[index]
+        self.listen(config.scale)
+
+    @torch.no_grad()
+    def listen(self, scale: int) -> None:
+        """Let the last number of the kernel code sharpen as `model.steering` has it.
+
+        The code's other numbers keep their effect. What the last one did is lost; after the
+        principal directions that come before it, that is next to nothing.
+        """
+        size = min(self.size, LOW_PASS_SIZE)
+        border, cut = (self.size - size) // 2, (LOW_PASS_SIZE - size) // 2
+        blurred = low_pass(scale)[cut : cut + size, cut : cut + size]
+        sharper = torch.zeros(self.size, self.size)
+        sharper[self.size // 2, self.size // 2] = 1
+        sharper[border : border + size, border : border + size] -= blurred / blurred.sum()
+        radius = radii(math.isqrt(self.embed.in_features)).flatten()
+        # A code of the size of the others, so that it learns at their pace.
+        self.embed.weight[-1] = radius / MIDDLE_RADIUS
+        self.embed.bias[-1] = -1
+        self.meta.weight[:, -1] = 0
+        self.meta.weight[:, -1, 1, 1] = REACH * sharper.flatten().to(self.meta.weight)
 
     def forward(self, image: Tensor, kernel: Tensor) -> Tensor:
         """Deblur (N, 3, H, W) as the blur kernel (N, K, K) asks; same shape, float32."""

@@ -62,9 +62,11 @@ class CapturedGradients:
 
 
 def _tensors(batch: Batch) -> list[Tensor]:
-    return [batch.hr, batch.lr, *batch.degradation, batch.prefiltered]
+    others = [batch.prefiltered, batch.told, batch.is_told]
+    return [batch.hr, batch.lr, *batch.degradation, *others]
 
 
 def _map(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
-    degradation = type(batch.degradation)(*map(function, batch.degradation))
-    return Batch(function(batch.hr), function(batch.lr), degradation, function(batch.prefiltered))
+    hr, lr, degradation, *others = batch
+    degradation = type(degradation)(*map(function, degradation))
+    return Batch(function(hr), function(lr), degradation, *map(function, others))

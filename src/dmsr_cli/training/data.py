@@ -21,6 +21,7 @@ from dmsr_cli.errors import DataError, ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import find_images, read_image
 from dmsr_cli.model import Degradation
+from dmsr_cli.model.steering import answer
 from dmsr_cli.training.settings import Recipe, TrainingSettings
 
 
@@ -28,13 +29,18 @@ class Batch(NamedTuple):
     """One training batch; all float32 on the training device."""
 
     hr: Tensor
-    """(N, 3, patch * scale, patch * scale) in [0, 1]."""
+    """(N, 3, patch * scale, patch * scale), what the result should be: the picture itself, in
+    [0, 1], or what follows from a wrong kernel."""
     lr: Tensor
     """(N, 3, patch, patch): what the network sees; outside [0, 1] too when it is float LR."""
     degradation: Degradation
     """The true kernels, and the true noise maps (clipping and rounding included)."""
     prefiltered: Tensor
     """The HR patches with margin after `PatchDegradation.prefilter`."""
+    told: Tensor
+    """(N, K, K): kernels that are told instead of the estimate, where `is_told`."""
+    is_told: Tensor
+    """(N, 1, 1), bool."""
 
 
 def load_pictures(
@@ -142,8 +148,15 @@ class PatchSource:
         noise = torch.randn(clean.shape, generator=self.generator, device=self.device)
         noisy = clean + noise * levels
         lr = torch.where(rounded, to_8bit(noisy), noisy)
+        is_told = self._uniform(settings.batch, 1, 1) < settings.told_kernels
+        told = kernels
+        if settings.told_kernels:
+            told = gaussian_kernel(self._stratified(*settings.kernel_widths), kernels.shape[-1])
+            answers = answer(patches, kernels, told, self.patch_degradation.scale)
+            patches = torch.where(is_told.unsqueeze(-1), answers, patches)
         inner = slice(self.margin, -self.margin)
-        return Batch(patches[..., inner, inner], lr, Degradation(kernels, lr - clean), prefiltered)
+        truth = Degradation(kernels, lr - clean)
+        return Batch(patches[..., inner, inner], lr, truth, prefiltered, told, is_told)
 
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(shape, generator=self.generator, device=self.device)

@@ -57,6 +57,9 @@ class TrainingSettings:
     """Range of noise levels, on the 0-255 scale."""
     eight_bit: float = 0.5
     """Share of LR patches that are clipped and rounded to 8 bits, as pictures in files are."""
+    told_kernels: float = 0.25
+    """Share of patches that are told another kernel than their own, so that the network listens
+    (model/steering.py); 0 for the paper's training."""
     seed: int = 0
     """Source of all randomness: initial weights, patches, degradations."""
     precision: str = "auto"
@@ -94,7 +97,7 @@ class TrainingSettings:
             raise SettingsError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
-        for name in ("ema", "eight_bit"):
+        for name in ("ema", "eight_bit", "told_kernels"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         for name, low, high in (

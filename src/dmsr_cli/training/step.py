@@ -128,7 +128,9 @@ class Objective(nn.Module):
         settings = self.settings
         lr = batch.lr.contiguous(memory_format=torch.channels_last)
         with autocast(lr.device, self.precision):
-            restored, estimated = self.model(lr)
+            estimated: Degradation = self.model.extractor(lr)
+            kernel = torch.where(batch.is_told, batch.told, estimated.kernel)
+            restored, _ = self.model(lr, Degradation(kernel, estimated.noise_map))
         reconstruction = reconstruction_loss(restored, batch.hr)
         degradation = consistency = kernel_consistency = reconstruction.new_zeros(())
         if settings.degradation_weight:
