@@ -56,6 +56,7 @@ def test_json_is_alone_on_standard_output(photo: Path, weights: str, tmp_path: P
         *("input", "output", "status", "error", "scale", "width", "height", "model"),
         *("kernel_width", "noise_level", "seconds", "frames", "warnings"),
         *("reason", "input_pixels", "started", "finished"),
+        *("overrides", "estimated_kernel_width", "estimated_noise_level"),
     }
     assert (ok["status"], ok["scale"], ok["width"], ok["height"]) == ("ok", 2, 34, 46)
     assert ok["error"] is None
@@ -74,7 +75,7 @@ def test_everything_that_can_lie_beside_a_result(photo: Path, weights: str) -> N
     stem = "photo_x2"
     assert names(out) == {
         *(f"{stem}.png", f"{stem}_compare.png", f"{stem}_kernel.png", f"{stem}_kernel.npy"),
-        *(f"{stem}_noise.png", f"{stem}_noise.npy"),
+        *(f"{stem}_noise.png", f"{stem}_noise.npy", f"{stem}.dmsr.json"),
     }
     kernel = np.load(out / f"{stem}_kernel.npy")
     assert kernel.shape == (15, 15)
@@ -251,8 +252,9 @@ def test_estimate_says_and_saves(photo: Path, weights: str, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "kernel width" in done.stdout
     assert "noise level" in done.stdout
-    assert names(out) == {f"photo_png_{part}" for part in
-                          ("kernel.png", "kernel.npy", "noise.png", "noise.npy")}  # fmt: skip
+    assert names(out) == {f"photo_png{part}" for part in
+                          ("_kernel.png", "_kernel.npy", "_noise.png", "_noise.npy",
+                           ".dmsr.json")}  # fmt: skip
     again = dmsr("estimate", photo, "-o", out, "--model", weights)
     assert again.returncode == 1
     assert "--overwrite" in again.stderr

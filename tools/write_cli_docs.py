@@ -28,12 +28,18 @@ batches is in [reliability](reliability.md). `dmsr` and `python -m dmsr_cli` are
 what the first model makes, before it is resized), `noise_level` (0 to 255), `seconds`, `frames`
 (of animations, pages and clips; else null), `warnings` (what of the input could not be used or
 kept), `reason` (why it was skipped), `input_pixels` (of all frames), `started` and `finished`
-(ISO 8601, UTC). With `--size`, `scale` and `model` are null where nothing was restored.
+(ISO 8601, UTC), `overrides` (what was put in place of the estimate, an object that has only the
+options given: `degradation`, `kernel`, `kernel_width`, `noise_level`, `denoise`),
+`estimated_kernel_width` and `estimated_noise_level` (before that; `kernel_width` and
+`noise_level` are those that were used). With `--size`, `scale` and `model` are null where nothing
+was restored.
 `--report` writes the same objects into a file, and at the end one with the key `summary`.
 
 `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
 input), `model`, `kernel_width`, `noise_level`, `warnings`, `input_pixels`, `started`,
-`finished`, and `output`, the beginning of the names of what was saved.
+`finished`, and `output`, the beginning of the names of what was saved, or the file that `-o`
+names. What such a file holds, and how to edit it, is in [how it
+works](how-it-works.md#changing-the-verdict).
 """
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmsr_cli.cli.batch.sharing import refuse_several
+from dmsr_cli.cli.degradation_output import degradation_output
 from dmsr_cli.cli.options import (
     debug_option,
     input_options,
@@ -23,6 +24,7 @@ from dmsr_cli.cli.options import (
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.inputs import Inputs
     from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.degradation_output import DegradationOutput
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
 
@@ -31,8 +33,15 @@ if TYPE_CHECKING:
 @input_options
 @click.option(
     *("-o", "--output"),
-    metavar="FOLDER",
-    help="Save kernel and noise map here, as pictures (.png) and arrays (.npy).",
+    metavar="FOLDER|NAME.dmsr.json",
+    help="Save kernel and noise map in this folder, as pictures (.png) and arrays (.npy), and "
+    "what upscale --degradation reads; or only that, in a file that ends in .dmsr.json.",
+)
+@click.option(
+    "--mean",
+    is_flag=True,
+    help="Write the mean of all inputs, as of a burst, into the file of -o: the mean kernel and "
+    "the root mean square of the noise levels.",
 )
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
 def estimate(
     inputs: tuple[str, ...],
     output: str | None,
+    mean: bool,
     recursive: bool,
     scale: int | None,
     model: str | None,
@@ -72,9 +82,12 @@ def estimate(
     from dmsr_cli.pipeline import load_model  # takes seconds, in which the decoder starts
 
     network = load_model(model, device, scale=scale, precision=precision)
+    kept = degradation_output(output, mean, overwrite, network)
     # A folder is named even if it does not exist yet: what is saved has names of its own.
-    folder = None if output is None else output.rstrip("/") + "/"
+    folder = None if output is None or kept is not None else output.rstrip("/") + "/"
     jobs, found = _jobs(inputs, folder, recursive)
+    if kept is not None:
+        kept.check_jobs(jobs)
     if folder is not None:
         for place in {job.target.parent for job in jobs}:
             remove_stray_temporaries(place)
@@ -93,11 +106,14 @@ def estimate(
             report.running = job.short_name
             progress.update(number / len(jobs), job.short_name)
             record = _record(job, network)
-            work = partial(_estimate, job, network, decoder, folder is not None, overwrite)
+            work = partial(_estimate, job, network, decoder, folder is not None, overwrite, kept)
             report.run(record, work, debug)
             for warning in record["warnings"]:
                 report.warn(job.short_name, warning)
-    return report.finish(interruption, len(jobs))
+    status = report.finish(interruption, len(jobs))
+    if kept is not None:
+        kept.finish(report, is_whole=report.tally.total == len(jobs))
+    return status
 
 
 def _jobs(inputs: tuple[str, ...], folder: str | None, recursive: bool) -> tuple[list[Job], Inputs]:
@@ -153,12 +169,14 @@ def _estimate(
     decoder: DirectDecoder,
     save: bool,
     overwrite: bool,
+    kept: DegradationOutput | None,
     record: dict[str, Any],
 ) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
     from dmsr_cli.cli.batch.moving import first_image
     from dmsr_cli.cli.batch.outputs import (
+        Origin,
         degradation_files,
         make_folder,
         refuse_existing,
@@ -174,8 +192,11 @@ def _estimate(
     degradation = pipeline.estimate(image, model)
     if save:
         make_folder(stem.parent)
-        save_degradation(degradation, stem, lambda path: overwrite)
+        origin = Origin(model.scale, model.name, job.source.name)
+        save_degradation(degradation, stem, origin, lambda path: overwrite)
         record["output"] = str(stem)
+    elif kept is not None:
+        record["output"] = kept.take(degradation, job)
     record.update(
         status="ok",
         warnings=list(image.warnings),

@@ -24,6 +24,7 @@ from dmsr_cli.cli.options import (
     source_options,
     watch_option,
 )
+from dmsr_cli.cli.steering_options import steering_options
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
 
@@ -56,21 +57,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     help="LR pixels that neighbouring tiles share.  [default: what the network needs to see]",
 )
-@click.option(
-    "--kernel-width",
-    type=click.FloatRange(0, 20, min_open=True),
-    help="Use a Gaussian blur kernel of this width in HR pixels instead of the estimated kernel.",
-)
-@click.option(
-    "--noise-level",
-    type=click.FloatRange(0, 255),
-    help="Scale the estimated noise to this standard deviation (0 to 255).",
-)
-@click.option(
-    "--denoise",
-    type=click.FloatRange(0, 100),
-    help="Scale the estimated noise by this factor; 1 is as estimated.",
-)
+@steering_options
 @click.option(
     "--frames",
     type=FramesType(),
@@ -84,7 +71,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Estimate the blur of animations and clips anew every N frames.  [default: once]",
 )
-@click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
+@click.option(
+    "--save-degradation",
+    is_flag=True,
+    help="Save kernel and noise map beside it, and NAME.dmsr.json for --degradation.",
+)
 @click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options
@@ -139,11 +130,13 @@ def upscale(
     from dmsr_cli.cli.batch.planning import Planner
     from dmsr_cli.cli.batch.results import Results, all_up_to_date
     from dmsr_cli.cli.batch.rounds import Rounds, lanes_for
+    from dmsr_cli.cli.batch.steering import read_steering
     from dmsr_cli.cli.batch.stopping import stoppable
     from dmsr_cli.cli.batch.watch import Watch, looks
     from dmsr_cli.resizing import Enlargement
 
     models = Models(model, team.device(device), precision)
+    steering = read_steering(options)
     wanted = size or scale or Enlargement(models.default_scale)
     report = team.report(as_json)
     results = Results(report.alert)
@@ -163,7 +156,10 @@ def upscale(
 
     jobs = team.agree(first_jobs)
     remembers = planner.found.is_batch or options.skip_existing or not team.leads
-    batch = Batch(wanted, passes, models, options, decoder, results if remembers else None)
+    batch = Batch(
+        *(wanted, passes, models, options, decoder, results if remembers else None),
+        steering=steering,
+    )
     if dry_run:
         return _explain(jobs, batch, report, planner)
     if report_file is not None:

@@ -23,6 +23,10 @@ def check_choices(
             options.noise_level is not None and options.denoise is not None,
             "--noise-level and --denoise",
         ),
+        (
+            options.kernel is not None and options.kernel_width is not None,
+            "--kernel and --kernel-width",
+        ),
         (scale is not None and size is not None, "--scale and --size"),
     ):
         if contradict:

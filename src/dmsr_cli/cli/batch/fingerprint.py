@@ -20,6 +20,8 @@ _DEFAULTS: dict[str, Any] = {
     **{"allow_truncated": False},
 }
 """Fields of `UpscaleOptions` that count, each with the value that is left out."""
+_FILES = ("degradation", "kernel")
+"""Options that name a file, of which the content counts: a digest stands for it."""
 
 
 def settings_of(batch: Batch, suffix: str) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def settings_of(batch: Batch, suffix: str) -> dict[str, Any]:
         value = getattr(batch.options, field.name)
         if field.name in _DEFAULTS and value != _DEFAULTS[field.name]:
             found[field.name] = list(value) if isinstance(value, tuple) else value
+    found |= batch.steering.digests
     if batch.options.strip:
         found.pop("provenance", None)  # there is none in any case
     if not _has_quality(suffix):
@@ -73,6 +76,8 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
     name = next(name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
     if name == "weights":
         return "with other weights"
+    if name in _FILES and name in old and name in new:
+        return f"with another --{name} file"
     was, wanted = _option(name, old.get(name)), _option(name, new.get(name))
     if not was:
         return f"without {wanted}"
@@ -88,6 +93,8 @@ def _option(name: str, value: Any) -> str:
     """A setting as it stands on the command line; empty for a default."""
     if value is None:
         return ""
+    if name in _FILES:
+        return f"--{name}"
     if isinstance(value, list):
         value = ":".join("" if part is None else str(part) for part in value)
     option = name.replace("_", "-")

@@ -221,11 +221,14 @@ class _Reel:
     def _restored(self, image: Image) -> Image:
         picture = self._picture
         plan = plan_picture(picture.job, image, picture.batch, self._suffix)
-        options, note = picture.batch.options, picture.share.note
-        result, degradation = restore_image(image, plan, options, self._show, note, self._guides)
+        batch, note = picture.batch, picture.share.note
+        result, degradation, estimated = restore_image(
+            *(image, plan, batch, self._show, note, self._guides)
+        )
         if self._first is None:
-            before = image if options.compare else None
-            self._first = Restored(plan, degradation, degradation.kernel_width, result, before)
+            before = image if batch.options.compare else None
+            width = degradation.kernel_width
+            self._first = Restored(plan, degradation, estimated, width, result, before)
         if self._guides is not None:
             self._guides.next_frame()
         self._done += 1

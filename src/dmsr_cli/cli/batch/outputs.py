@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dmsr_cli.degradation_file import SUFFIX, write_degradation
 from dmsr_cli.errors import ExistsError, ImageError
 from dmsr_cli.files import atomic_write, display_name, is_there, reason_of
 from dmsr_cli.images import write_image
@@ -17,31 +18,46 @@ if TYPE_CHECKING:
     from dmsr_cli.pipeline import Degradation
 
 
+class Origin(NamedTuple):
+    """Where a degradation comes from."""
+
+    scale: int
+    """Of the model that estimated it."""
+    model: str
+    source: str
+    """The picture's name, without folders."""
+
+
 def degradation_files(stem: Path) -> list[Path]:
-    """What `save_degradation` writes: STEM_kernel and STEM_noise, each as .png and .npy."""
-    return [
+    """What `save_degradation` writes.
+
+    STEM_kernel and STEM_noise, each as .png and .npy, and STEM.dmsr.json.
+    """
+    maps = [
         Path(f"{stem}_{name}{suffix}")
         for name in ("kernel", "noise")
         for suffix in (".png", ".npy")
     ]
+    return [*maps, Path(f"{stem}{SUFFIX}")]
 
 
 def save_degradation(
     degradation: Degradation,
     stem: Path,
+    origin: Origin,
     may_replace: Callable[[Path], bool] = lambda path: True,
     recorder: Callable[[Path], Callable[[Path], None] | None] = lambda path: None,
 ) -> None:
-    """Write kernel and noise map, each as a picture (.png) and as an array (.npy).
+    """Write kernel and noise map, each as a picture (.png) and as an array (.npy), and a file.
 
-    For each of the files, `may_replace` says whether one that is there may be replaced, and
-    `recorder` gives what is called before it gets its name.
+    That file is for --degradation. For each of the files, `may_replace` says whether one that is
+    there may be replaced, and `recorder` gives what is called before it gets its name.
 
     Raises:
         ExistsError: a file is there and must not be replaced.
         DmsrError: a file cannot be written.
     """
-    kernel_png, kernel_npy, noise_png, noise_npy = degradation_files(stem)
+    kernel_png, kernel_npy, noise_png, noise_npy, settings = degradation_files(stem)
     for path, picture in (
         (kernel_png, kernel_picture(degradation.kernel)),
         (noise_png, noise_picture(degradation.noise_map)),
@@ -51,6 +67,12 @@ def save_degradation(
         writing = atomic_write(path, replace=may_replace(path), before_rename=recorder(path))
         with writing as temporary:
             np.save(temporary, array)
+    write_degradation(
+        *(settings, degradation),
+        **origin._asdict(),
+        replace=may_replace(settings),
+        before_rename=recorder(settings),
+    )
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:

@@ -78,6 +78,8 @@ def new_record(job: Job, batch: Batch) -> dict[str, Any]:
         **{"kernel_width": None, "noise_level": None, "seconds": None},
         **{"frames": None, "warnings": [], "reason": None, "input_pixels": None},
         **{"started": None, "finished": None},
+        "overrides": batch.steering.overrides,
+        **{"estimated_kernel_width": None, "estimated_noise_level": None},
     }
 
 

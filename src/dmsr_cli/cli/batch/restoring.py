@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dmsr_cli.cli.batch.pictures import of_pass
-from dmsr_cli.cli.batch.settings import Batch, UpscaleOptions, names_of
+from dmsr_cli.cli.batch.settings import Batch, names_of
+from dmsr_cli.cli.batch.steering import Estimated
 from dmsr_cli.errors import ImageError, SettingsError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Restored:
 
     plan: Plan
     degradation: Degradation
+    """As steered."""
+    estimated: Estimated
     kernel_width: float
     """Of the degradation; kept, as finding it out is work for torch."""
     result: Image
@@ -92,11 +95,11 @@ def plan_picture(job: Job, image: Image, batch: Batch, suffix: str) -> Plan:
 def restore_image(
     image: Image,
     plan: Plan,
-    options: UpscaleOptions,
+    batch: Batch,
     on_progress: Callable[[float], None],
     on_note: Note,
     guides: Guides | None = None,
-) -> tuple[Image, Degradation]:
+) -> tuple[Image, Degradation, Estimated]:
     """Restore with one network, or with two in turn, and resize.
 
     The options steer the first pass. What it made has a degradation of its own.
@@ -104,36 +107,38 @@ def restore_image(
     Args:
         image: the picture, or a frame.
         plan: for this picture.
-        options: of the batch.
+        batch: what is wanted.
         on_progress: called with the share that is done, up to 1.
         on_note: called with a line for people when something slower is tried.
         guides: what the frames of a clip share.
 
     Returns:
-        The result, and the degradation of the picture, as steered.
+        The result, the degradation of the picture, as steered, and what it was before.
     """
     from dmsr_cli import pipeline
     from dmsr_cli.resizing import resize_image
 
-    first = None
+    first = estimated = None
     for number, model in enumerate(plan.models):
         guide = pipeline.estimate(image, model, on_note=on_note)
         if guides is not None:
             guide = guides.shared(number, guide)
         if first is None:
-            first = guide = _steered(guide, options)
+            estimated = Estimated(guide.kernel_width, guide.noise_level)
+            first = guide = batch.steering.steered(guide)
         image = pipeline.upscale(
             image,
             model,
             guide,
-            options.tile,
+            batch.options.tile,
             of_pass(on_progress, number, plan.models),
-            overlap=options.overlap,
+            overlap=batch.options.overlap,
             dtype=plan.dtype_after(number, image.depth),
             on_note=on_note,
         )
     assert first is not None, "a plan has a pass"
-    return resize_image(image, plan.height, plan.width), first
+    assert estimated is not None, "it is found with the first"
+    return resize_image(image, plan.height, plan.width), first, estimated
 
 
 class Guides:
@@ -180,14 +185,3 @@ def provenance_of(restored: Restored, picture: Picture) -> Provenance | None:
         settings=digest_of(settings_of(picture.batch, suffix)),
         source=picture.source_digest,
     )
-
-
-def _steered(degradation: Degradation, options: UpscaleOptions) -> Degradation:
-    """The estimate with what the options override."""
-    if options.kernel_width is not None:
-        degradation = degradation.with_kernel_width(options.kernel_width)
-    if options.noise_level is not None:
-        degradation = degradation.with_noise_level(options.noise_level)
-    if options.denoise is not None:
-        degradation = degradation.with_denoise(options.denoise)
-    return degradation

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmsr_cli.cli.batch.steering import Steering
+
 if TYPE_CHECKING:
     import torch
 
@@ -22,6 +24,10 @@ class UpscaleOptions:
 
     tile: int | str
     overlap: int | None
+    degradation: Path | None
+    """The file of --degradation."""
+    kernel: Path | None
+    """The file of --kernel."""
     kernel_width: float | None
     noise_level: float | None
     denoise: float | None
@@ -64,10 +70,13 @@ class Models:
         family = {entry.scale: entry for entry in table if entry.family == self.name}
         self._names = {scale: entry.name for scale, entry in family.items()}
         self._sha256 = {scale: entry.sha256 for scale, entry in family.items()}
+        self._kernel_sizes = {scale: entry.config.kernel_size for scale, entry in family.items()}
         self.default_scale = 4
         if not family:  # one model, whose scale is in its file
             weights = resolve_model(self.name)
-            scale = self.default_scale = read_config(weights.path).scale
+            config = read_config(weights.path)
+            scale = self.default_scale = config.scale
+            self._kernel_sizes[scale] = config.kernel_size
             self.name = self._names[scale] = weights.name
             self._sha256[scale] = weights.sha256 or file_sha256(weights.path)
         self.scales = sorted(self._names)
@@ -82,6 +91,10 @@ class Models:
     def name_of(self, scale: int) -> str:
         """How messages call the network for one of `scales`."""
         return self._names[scale]
+
+    def kernel_size_of(self, scale: int) -> int:
+        """Side of the blur kernel that the network for one of `scales` takes."""
+        return self._kernel_sizes[scale]
 
     def sha256_of(self, scale: int) -> str:
         """Of the weight file for one of `scales`."""
@@ -111,12 +124,21 @@ class Batch:
     """Remembers what was made; None where nothing is to be remembered."""
     swept: set[Path] = field(default_factory=set)
     """Folders of results from which is removed what killed runs have left."""
+    steering: Steering = field(default_factory=Steering)
 
     def scales_for(self, factor: float) -> tuple[int, ...]:
-        """Those of the networks to run in turn; SettingsError if none reaches the factor."""
+        """Those of the networks to run in turn.
+
+        Raises:
+            SettingsError: none reaches the factor, or what is to steer is for another one.
+        """
         from dmsr_cli.resizing import plan_passes
 
-        return plan_passes(factor, self.models.name, self.models.scales, self.passes)
+        models = self.models
+        scales = plan_passes(factor, models.name, models.scales, self.passes)
+        first = scales[0]
+        self.steering.check_fits(models.name_of(first), first, models.kernel_size_of(first))
+        return scales
 
     def models_for(self, factor: float) -> list[Model]:
         """The networks to run, one after the other; SettingsError if none reaches the factor."""

@@ -57,10 +57,10 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
             picture.warn(warning)
         suffix = picture.result_suffix(image.format)
         plan = plan_picture(picture.job, image, picture.batch, suffix)
-        share, options = picture.share, picture.batch.options
-        result, degradation = restore_image(image, plan, options, share, share.note)
-        before = image if options.compare else None
-        return Restored(plan, degradation, degradation.kernel_width, result, before)
+        share, batch = picture.share, picture.batch
+        result, degradation, estimated = restore_image(image, plan, batch, share, share.note)
+        before = image if batch.options.compare else None
+        return Restored(plan, degradation, estimated, degradation.kernel_width, result, before)
 
 
 def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
@@ -95,6 +95,8 @@ def _write_and_tell(
         noise_level=round(restored.degradation.noise_level, 2),
         seconds=round(picture.stopwatch.seconds, 3),
         frames=restored.frames,
+        estimated_kernel_width=restored.estimated.kernel_width,
+        estimated_noise_level=round(restored.estimated.noise_level, 2),
     )
     frames = "" if restored.frames is None else f"{restored.frames} frames, "
     return (
@@ -126,7 +128,11 @@ def _write(picture: Picture, restored: Restored) -> None:
         )
     if options.save_degradation:
         stem = job.target.with_suffix("")
-        outputs.save_degradation(restored.degradation, stem, picture.may_replace, picture.recorder)
+        first = restored.plan.models[0]
+        origin = outputs.Origin(first.scale, first.name, job.source.name)
+        outputs.save_degradation(
+            *(restored.degradation, stem, origin, picture.may_replace, picture.recorder)
+        )
     if restored.before is not None:
         both, path = comparison(restored.before.pixels, restored.result.pixels), picture.compared
         replace = picture.may_replace(path)
