@@ -249,10 +249,10 @@ def test_estimate_says_and_saves(photo: Path, weights: str, tmp_path: Path) -> N
     out = tmp_path / "what"
     done = dmsr("estimate", photo, "-o", out, "--model", weights)
     assert done.returncode == 0, done.stderr
-    assert "kernel width" in done.stdout
-    assert "noise level" in done.stdout
-    assert names(out) == {f"photo_png_{part}" for part in
-                          ("kernel.png", "kernel.npy", "noise.png", "noise.npy")}  # fmt: skip
+    assert "blur, about" in done.stdout
+    assert "noise, sigma about" in done.stdout
+    parts = ("kernel.png", "kernel.npy", "noise.png", "noise.npy", "noise_overlay.png")
+    assert names(out) == {f"photo_png_{part}" for part in parts}
     again = dmsr("estimate", photo, "-o", out, "--model", weights)
     assert again.returncode == 1
     assert "--overwrite" in again.stderr
