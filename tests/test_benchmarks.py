@@ -307,3 +307,22 @@ def test_kills(weights, tmp_path):
     rows = dict(rows_of(done.stdout))
     assert rows["kills"] == "2"
     assert {count for name, count in rows.items() if name.startswith("troubles")} == {"0"}
+
+
+def test_confidence_is_fitted(tmp_path: Path, weights: Path) -> None:
+    """The coefficients that it prints are Python's, one for each term, and the table adds up."""
+    from dmsr_cli.assessment.confidence import KERNEL_TERMS, NOISE_TERMS, Coefficient
+
+    for number in range(5):
+        PIL.Image.fromarray(noise(150, 150, 3, seed=number)).save(tmp_path / f"{number}.png")
+    options = ("--data", tmp_path, "--model", weights, "--scales", 4, "--cases", 20)
+    done = benchmark("confidence.py", *options)
+    assert done.returncode == 0, done.stderr
+    for name, terms in (("KERNEL", KERNEL_TERMS), ("NOISE", NOISE_TERMS)):
+        found = re.search(rf"^{name}_COEFFICIENTS.*? = (\{{.*?^\}})", done.stdout, re.M | re.S)
+        assert found
+        values = eval(found[1], {"Coefficient": Coefficient})
+        assert list(values) == list(terms)
+        assert all(one.low <= one.high for one in values.values())
+    totals = [line for line in done.stdout.splitlines() if line.startswith("| 20 |")]
+    assert len(totals) == 2

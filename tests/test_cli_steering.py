@@ -15,7 +15,7 @@ import torch
 from dmsr_cli import Degradation, Model, estimate, load_model, read_image
 from dmsr_cli.cli.main import main
 from dmsr_cli.degradation import gaussian_kernel
-from dmsr_cli.degradation_file import noise_levels_of, read_degradation, write_degradation
+from dmsr_cli.degradation_file import read_degradation, write_degradation
 from dmsr_cli.images import read_provenance
 from dmsr_cli.model import DMSR
 from dmsr_cli.weights import save_weights

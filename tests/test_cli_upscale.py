@@ -250,11 +250,10 @@ def test_estimate_says_and_saves(photo: Path, weights: str, tmp_path: Path) -> N
     out = tmp_path / "what"
     done = dmsr("estimate", photo, "-o", out, "--model", weights)
     assert done.returncode == 0, done.stderr
-    assert "kernel width" in done.stdout
-    assert "noise level" in done.stdout
-    assert names(out) == {f"photo_png{part}" for part in
-                          ("_kernel.png", "_kernel.npy", "_noise.png", "_noise.npy",
-                           ".dmsr.json")}  # fmt: skip
+    assert "blur, about" in done.stdout
+    assert "noise, sigma about" in done.stdout
+    parts = ("_kernel.png", "_kernel.npy", "_noise.png", "_noise.npy", "_noise_overlay.png")
+    assert names(out) == {f"photo_png{part}" for part in (*parts, ".dmsr.json")}
     again = dmsr("estimate", photo, "-o", out, "--model", weights)
     assert again.returncode == 1
     assert "--overwrite" in again.stderr

@@ -13,7 +13,6 @@ from dmsr_cli import Degradation
 from dmsr_cli.degradation import gaussian_kernel
 from dmsr_cli.degradation_file import (
     mean_degradation,
-    noise_levels_of,
     read_degradation,
     read_kernel,
     write_degradation,
@@ -102,10 +101,10 @@ def test_applied_to_another_picture(written, path):
     other = estimate(1, width=2.2, level=30)
     after = read_degradation(path).apply(other)
     assert np.array_equal(after.kernel, estimate().kernel)
-    np.testing.assert_allclose(noise_levels_of(after), written["noise_levels"], rtol=1e-5)
+    np.testing.assert_allclose(after.noise_levels, written["noise_levels"], rtol=1e-5)
     assert after.noise_level == pytest.approx(written["noise_level"], rel=1e-5)
     red = other.noise_map[..., 0]
-    factor = written["noise_levels"][0] / noise_levels_of(other)[0]
+    factor = written["noise_levels"][0] / other.noise_levels[0]
     np.testing.assert_allclose(after.noise_map[..., 0], red * factor, rtol=1e-5)
 
 
@@ -124,10 +123,10 @@ def test_edited_noise(written, path):
     found = estimate()
     after = read_degradation(edited(path, written, "noise_levels", noise_level=20)).apply(found)
     assert after.noise_level == pytest.approx(20, rel=1e-5)
-    ratio = np.divide(noise_levels_of(after), noise_levels_of(found))
+    ratio = np.divide(after.noise_levels, found.noise_levels)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
     after = read_degradation(edited(path, written, "noise_level", noise_levels=[1, 2, 3]))
-    np.testing.assert_allclose(noise_levels_of(after.apply(found)), [1, 2, 3], rtol=1e-5)
+    np.testing.assert_allclose(after.apply(found).noise_levels, [1, 2, 3], rtol=1e-5)
     after = read_degradation(edited(path, written, denoise=0.5)).apply(found)
     np.testing.assert_array_equal(after.noise_map, found.noise_map * np.float32(0.5))
 
@@ -268,9 +267,9 @@ class TestMean:
         expected = np.mean([one.kernel.astype(np.float64) for one in found], axis=0)
         np.testing.assert_allclose(mean.kernel, expected, atol=1e-7)
         assert mean.kernel.dtype == np.float32
-        levels = np.array([noise_levels_of(one) for one in found])
+        levels = np.array([one.noise_levels for one in found])
         expected = np.sqrt(np.mean(levels**2, axis=0))
-        np.testing.assert_allclose(noise_levels_of(mean), expected, rtol=1e-6)
+        np.testing.assert_allclose(mean.noise_levels, expected, rtol=1e-6)
         rms = np.sqrt(np.mean([one.noise_level**2 for one in found]))
         assert mean.noise_level == pytest.approx(rms, rel=1e-6)
 
@@ -286,7 +285,7 @@ class TestMean:
         write_degradation(path, mean, **ORIGIN)
         after = read_degradation(path).apply(estimate(2))
         assert np.array_equal(after.kernel, mean.kernel)
-        np.testing.assert_allclose(noise_levels_of(after), noise_levels_of(mean), rtol=1e-6)
+        np.testing.assert_allclose(after.noise_levels, mean.noise_levels, rtol=1e-6)
 
     def test_of_none_or_of_different_sizes(self):
         small = Degradation(gaussian_kernel(1.0, 13)[0].numpy(), estimate().noise_map)

@@ -35,11 +35,27 @@ options given: `degradation`, `kernel`, `kernel_width`, `noise_level`, `denoise`
 was restored.
 `--report` writes the same objects into a file, and at the end one with the key `summary`.
 
-`dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
-input), `model`, `kernel_width`, `noise_level`, `warnings`, `input_pixels`, `started`,
-`finished`, and `output`, the beginning of the names of what was saved, or the file that `-o`
-names. What such a file holds, and how to edit it, is in [how it
-works](how-it-works.md#changing-the-verdict).
+`dmsr estimate --json` prints one object for each input. [A JSON Schema](estimate.schema.json) says
+what each field is. Those of a picture that failed are null, but for `input`, `status` (`failed`),
+`error`, `scale`, `model` and the times; no number is ever NaN.
+
+- `input`, `status` (`ok`, `failed`), `error`, `warnings`, `model`, `started`, `finished`, `output`
+  (the file, or the beginning of the names of the files, that were saved; how to edit such a file is
+  in [how it works](how-it-works.md#changing-the-verdict))
+- `scale`: of the model. `width`, `height`, `input_pixels`: of the input
+- `kernel_width`: in pixels of the enlarged picture, as are all sizes of the kernel
+- `noise_level`, and for red, green and blue `noise_levels`: standard deviations, 0 to 255
+- `anisotropy`: the kernel's long standard deviation over the short one, 1 or more.
+  `orientation`: of the long one, in degrees counter-clockwise from horizontal; null if it is round
+- `kernel_confidence`: how probable it is, 0 to 1, that `kernel_width` is at most 0.3 off.
+  `noise_confidence`: that `noise_level` is at most 10 % or 1 off. Measured on synthetic damage
+- `sentence`: blur and noise in plain words. `reservations`: why not to trust it
+
+`--where` compares (`<` `<=` `>` `>=` `==` `!=`) `noise_level`, `kernel_width`, `anisotropy`,
+`orientation`, `noise_confidence`, `kernel_confidence`, `width`, `height`, `megapixels` and `scale`
+with numbers; `and` and `or` join comparisons. What is null fulfils none.
+
+    dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 mv -t noisy/
 """
 
 

@@ -74,6 +74,13 @@ class Degradation:
         """Root mean square of the noise map on the 0-255 scale: the paper's sigma."""
         return float(np.sqrt(np.mean(np.square(self.noise_map, dtype=np.float64)))) * 255
 
+    @property
+    def noise_levels(self) -> tuple[float, float, float]:
+        """The same of red, green and blue."""
+        squares = np.square(self.noise_map, dtype=np.float64).mean(axis=(0, 1))
+        red, green, blue = (255 * np.sqrt(squares)).tolist()
+        return red, green, blue
+
     def with_kernel_width(self, width: float) -> Degradation:
         """The same noise, with an isotropic Gaussian kernel of `width` HR pixels instead."""
         if not 0 < width <= 20:

@@ -13,7 +13,6 @@ from dmsr_cli.degradation_file.reading import read_degradation
 from dmsr_cli.degradation_file.settings import (
     DegradationSettings,
     mean_degradation,
-    noise_levels_of,
 )
 from dmsr_cli.degradation_file.writing import SUFFIX, write_degradation
 
@@ -21,7 +20,6 @@ __all__ = [
     "SUFFIX",
     "DegradationSettings",
     "mean_degradation",
-    "noise_levels_of",
     "read_degradation",
     "read_kernel",
     "write_degradation",

@@ -46,7 +46,7 @@ class DegradationSettings:
         elif self.kernel_width is not None:
             found = found.with_kernel_width(self.kernel_width)
         if self.noise_levels is not None:
-            found = _with_noise_levels(found, self.noise_levels, noise_levels_of(found))
+            found = _with_noise_levels(found, self.noise_levels, found.noise_levels)
         elif self.noise_level is not None:
             found = _with_noise_levels(found, self.noise_level, found.noise_level)
         return found if self.denoise == 1 else found.with_denoise(self.denoise)
@@ -58,13 +58,6 @@ class DegradationSettings:
         if self.kernel is not None:
             values["kernel"] = self.kernel.tolist()
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def noise_levels_of(degradation: Degradation) -> tuple[float, float, float]:
-    """The noise level of red, green and blue: root mean squares on the 0-255 scale."""
-    squares = np.square(degradation.noise_map, dtype=np.float64).mean(axis=(0, 1))
-    red, green, blue = np.sqrt(squares).tolist()
-    return 255 * red, 255 * green, 255 * blue
 
 
 def mean_degradation(found: Iterable[Degradation]) -> Degradation:
@@ -85,7 +78,7 @@ def mean_degradation(found: Iterable[Degradation]) -> Degradation:
     one = None
     for one in found:
         kernels.append(one.kernel.astype(np.float64))
-        squares.append(np.square(noise_levels_of(one)))
+        squares.append(np.square(one.noise_levels))
     if one is None or len({kernel.shape for kernel in kernels}) != 1:
         raise SettingsError("a mean needs estimates of one kernel size, and at least one of them")
     levels = np.sqrt(np.mean(squares, axis=0)) / 255

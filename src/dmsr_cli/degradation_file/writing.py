@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmsr_cli.degradation_file.fields import FORMAT, VERSION
-from dmsr_cli.degradation_file.settings import noise_levels_of
 from dmsr_cli.files import atomic_write
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def write_degradation(
         ExistsError: the file is there and must not be replaced.
         DmsrError: it cannot be written.
     """
-    levels = noise_levels_of(degradation)
+    levels = degradation.noise_levels
     fields = {
         **{"format": FORMAT, "version": VERSION, "scale": scale, "model": model},
         **{"source": source, "kernel_width": degradation.kernel_width},

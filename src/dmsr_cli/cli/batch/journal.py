@@ -52,7 +52,9 @@ class Journal:
         if self._descriptor is None:
             return
         try:
-            _write_all(self._descriptor, json.dumps(record).encode("ascii") + b"\n")
+            _write_all(
+                self._descriptor, json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+            )
         except OSError as error:
             self.close()
             self._on_failure(

@@ -38,6 +38,10 @@ class BatchReport:
         """The name of the picture that is worked on."""
         self.on_told: Callable[[dict[str, Any]], None] | None = None
         """Called with each record when it has been told."""
+        self.is_shown: Callable[[dict[str, Any]], bool] = lambda record: True
+        """Whether a record that has not failed is told at all; it is counted in any case."""
+        self.echo: Callable[[str], object] = click.echo
+        """Prints on standard output what a person reads, where that is the result."""
         self.console = _console()
         self._journal: Journal | None = None
         self._lock = threading.RLock()
@@ -69,6 +73,12 @@ class BatchReport:
             debug: let errors through, to show where they come from.
             number: of the input, from 0; the next one if not given.
         """
+        self.tell(record, self.attempt(record, work, debug), number)
+
+    def attempt(
+        self, record: dict[str, Any], work: Callable[[dict[str, Any]], str], debug: bool
+    ) -> str:
+        """As `run`, but tell nothing; returns what is to be told with the record."""
         try:
             text = work(record)
         except Exception as error:
@@ -79,7 +89,7 @@ class BatchReport:
                 text = f"{display_name(record['input'])}: internal error: {describe(error)}"
             record.update(status="failed", error=text)
         record["finished"] = now()
-        self.tell(record, text, number)
+        return text
 
     def tell(self, record: dict[str, Any], text: str, number: int | None = None) -> None:
         """Report an input that has ended, when it is its turn."""
@@ -174,14 +184,17 @@ class BatchReport:
 
     def _tell(self, record: dict[str, Any], text: str) -> None:
         self.tally.add(record)
-        if self._journal is not None:
+        shown = self.is_shown(record)
+        if self._journal is not None and (shown or record["status"] == "failed"):
             self._journal.write(record)
-        if self.as_json:
-            click.echo(json.dumps(record))  # escapes what is not ASCII
+        if self.as_json and shown:
+            click.echo(json.dumps(record, allow_nan=False))  # escapes what is not ASCII
         if record["status"] == "failed":
             self.say(f"dmsr: error: {text}", style="red")
+        elif not shown:
+            pass
         elif not self.as_json and self.text_to_stdout:
-            click.echo(text)
+            self.echo(text)
         elif not self.as_json:
             self.say(text)
         if self.on_told is not None:
