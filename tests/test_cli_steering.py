@@ -119,12 +119,12 @@ def test_the_file_comes_first_and_options_on_top(folder, dmsr):
     saving = ("upscale", "a.png", "--degradation", settings, "--save-degradation", "--overwrite")
     _, (record,), _ = dmsr(*saving)
     np.testing.assert_array_equal(used("a_x2").kernel, WIDE)
-    np.testing.assert_allclose(noise_levels_of(used("a_x2")), [1.5, 2, 2.5], rtol=1e-5)
+    np.testing.assert_allclose(used("a_x2").noise_levels, [1.5, 2, 2.5], rtol=1e-5)
     assert record["overrides"] == {"degradation": "s.dmsr.json"}
     assert record["noise_level"] == pytest.approx(2.04)
     assert record["estimated_noise_level"] == round(found_in("a.png").noise_level, 2)
     dmsr(*saving, "--denoise", "2")
-    np.testing.assert_allclose(noise_levels_of(used("a_x2")), [3, 4, 5], rtol=1e-5)
+    np.testing.assert_allclose(used("a_x2").noise_levels, [3, 4, 5], rtol=1e-5)
     _, (record,), _ = dmsr(*saving, "--noise-level", "7", "--kernel-width", "0.8")
     assert record["noise_level"] == 7
     assert record["kernel_width"] == 0.8
