@@ -189,7 +189,7 @@ class TestSaved:
         assert [path.name for path in Path("what").iterdir()] == ["a_png_noise_overlay.png"]
         assert Path("what/a_png_noise_overlay.png").read_bytes() == b"mine"
         assert estimate("album/a.png", "-o", "what", "--overwrite") == 0
-        assert len(list(Path("what").iterdir())) == 5
+        assert len(list(Path("what").iterdir())) == 6
 
     @pytest.mark.parametrize(
         ("arguments", "said"),

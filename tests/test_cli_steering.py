@@ -290,7 +290,7 @@ class TestEstimateIntoAFile:
         status, records, said = dmsr("estimate", "a.png", "b.png", "--mean", "-o", "m.dmsr.json")
         assert status == 0
         assert [record["output"] for record in records] == [None, None]
-        assert "mean of 2 pictures -> m.dmsr.json" in said
+        assert "m.dmsr.json: mean of 2 pictures: " in said
         settings = read_degradation("m.dmsr.json")
         expected = (found_in("a.png").kernel + found_in("b.png").kernel) / 2
         np.testing.assert_allclose(settings.kernel, expected, atol=1e-7)
@@ -303,10 +303,10 @@ class TestEstimateIntoAFile:
         Path("c.png").write_bytes(b"no picture")
         status, _, said = dmsr("estimate", "a.png", "c.png", "--mean", "-o", "m.dmsr.json")
         assert status == 1
-        assert "mean of 1 picture -> m.dmsr.json" in said
+        assert "m.dmsr.json: mean of 1 picture: " in said
         status, _, said = dmsr("estimate", "c.png", "--mean", "-o", "none.dmsr.json")
         assert status == 1
-        assert "none.dmsr.json was not written" in said
+        assert "none.dmsr.json is not written" in said
         assert not Path("none.dmsr.json").exists()
 
     @pytest.mark.parametrize("mean", [(), ("--mean",)])
@@ -322,11 +322,11 @@ class TestEstimateIntoAFile:
     def test_what_does_not_go_together(self, folder, dmsr):
         status, _, said = dmsr("estimate", "a.png", "b.png", "-o", "m.dmsr.json")
         assert status == 2
-        assert "one file for 2 pictures: add --mean, or use -o FOLDER" in said
+        assert "m.dmsr.json is for one picture: use --mean, or -o FOLDER" in said
         for output in ((), ("-o", "what/")):
             status, _, said = dmsr("estimate", "a.png", "--mean", *output)
             assert status == 2
-            assert "--mean needs a file to write: add -o NAME.dmsr.json" in said
+            assert "--mean needs -o FILE.dmsr.json" in said
 
     def test_a_folder_holds_such_a_file_of_each(self, folder, dmsr):
         assert dmsr("estimate", "a.png", "b.png", "-o", "what")[0] == 0
