@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ CLASSICAL = ("estimate_sigma", "Laplacian", "edges")
 WIDTH_LEVELS = (0.0, 15.0, 50.0)
 SMALLEST_WIDTH_OF_AIM = 0.8
 LARGEST_LEVEL_OF_AIM = 50.0
-LEVEL_LIMITS = (-4, 8)
+LEVEL_LIMITS = (-6, 8)
 DOTS_PER_INCH = 100
 
 
@@ -101,17 +102,27 @@ def tables(scores: Sequence[Score]) -> str:
     edges = everything.of(lr="8-bit", method="edges")
     levels = everything.of(lr="8-bit").where(lambda score: score.method in CLASSICAL[:2])
     sizes = sorted({(score.data, score.pictures) for score in scores})
+    signed = functools.partial(Chosen.error, digits=2)
     parts = [
         "Pictures: " + ", ".join(f"{count} of {data}" for data, count in sizes) + ".",
+        "Means of all:",
         _means(networks),
-        _by_width("width, 8-bit LR", files, lambda cell: cell.error("width", 2)),
-        _by_width("kernel, 8-bit LR", files, lambda cell: cell.plain("kernel_psnr", 1)),
-        _by_width("edges, 8-bit LR", edges, lambda cell: cell.error("width", 2)),
-        _by_level("noise, float LR", networks.of(lr="float"), lambda cell: cell.error("level", 2)),
-        _by_level("noise, 8-bit LR", files, lambda cell: cell.error("level", 2)),
-        _by_level("finest detail, 8-bit LR", files, lambda cell: cell.error("detail", 2)),
-        _by_level("noise, 8-bit LR", levels, lambda cell: cell.error("level", 2)),
-        _by_level("noise map, 8-bit LR", files, _map_text),
+        "Width, 8-bit LR, HR pixels:",
+        _by_width(files, lambda cell: signed(cell, "width")),
+        "The same of edges, without a network:",
+        _by_width(edges, lambda cell: signed(cell, "width")),
+        "Kernel, 8-bit LR, PSNR in dB:",
+        _by_width(files, lambda cell: cell.plain("kernel_psnr", 1)),
+        "Noise level, float LR:",
+        _by_level(networks.of(lr="float"), lambda cell: signed(cell, "level")),
+        "Noise level, 8-bit LR:",
+        _by_level(files, lambda cell: signed(cell, "level")),
+        "The same of the finest detail of the noise map:",
+        _by_level(files, lambda cell: signed(cell, "detail")),
+        "The same without a network:",
+        _by_level(levels, lambda cell: signed(cell, "level")),
+        "Noise map, 8-bit LR, correlation / root mean square error:",
+        _by_level(files, _map_text),
     ]
     return "\n\n".join(parts)
 
@@ -141,7 +152,7 @@ def _means(networks: Chosen) -> str:
     return _table([*head, "kernel, dB"], rows)
 
 
-def _by_width(what: str, chosen: Chosen, text: Callable[[Chosen], str]) -> str:
+def _by_width(chosen: Chosen, text: Callable[[Chosen], str]) -> str:
     """Rows by width, a column for each method and noise level."""
     columns = [
         (f"{title}, noise {level:g}", method.of(noise_level=level))
@@ -152,17 +163,17 @@ def _by_width(what: str, chosen: Chosen, text: Callable[[Chosen], str]) -> str:
         [f"{width:g}", *(text(column.of(kernel_width=width)) for _, column in columns)]
         for width in chosen.values("kernel_width")
     ]
-    return _table([what, *(title for title, _ in columns)], rows)
+    return _table(["width", *(title for title, _ in columns)], rows)
 
 
-def _by_level(what: str, chosen: Chosen, text: Callable[[Chosen], str]) -> str:
+def _by_level(chosen: Chosen, text: Callable[[Chosen], str]) -> str:
     """Rows by noise level, a column for each method."""
     columns = _methods(_same_widths(chosen))
     rows = [
         [f"{level:g}", *(text(method.of(noise_level=level)) for _, method in columns)]
         for level in chosen.values("noise_level")
     ]
-    return _table([what, *(title for title, _ in columns)], rows)
+    return _table(["noise", *(title for title, _ in columns)], rows)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
