@@ -2,11 +2,14 @@
 
 from dmsr_cli.visual.comparison import comparison
 from dmsr_cli.visual.degradation_pictures import kernel_picture, noise_picture
+from dmsr_cli.visual.heat import heat_legend, heat_picture
 from dmsr_cli.visual.strips import StripRow, validation_strip
 
 __all__ = [
     "StripRow",
     "comparison",
+    "heat_legend",
+    "heat_picture",
     "kernel_picture",
     "noise_picture",
     "validation_strip",
