@@ -14,6 +14,7 @@ from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
+    compare_options,
     debug_option,
     limit_options,
     network_options,
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
     help="Estimate the blur of animations and clips anew every N frames.  [default: once]",
 )
 @click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
-@click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
+@compare_options
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options
 @watch_option
@@ -122,6 +123,7 @@ def upscale(
     from dmsr_cli.cli.batch.decoders import decoder_for
 
     choices["skip_existing"] |= watch
+    choices["compare"] |= choices["compare_mode"] is not None
     options = UpscaleOptions(**choices)
     check_choices(options, scale, size)
     check_inputs(inputs, files_from)

@@ -1,13 +1,13 @@
 """Pictures that show a degradation, or a result beside its input."""
 
-from dmsr_cli.visual.comparison import comparison
+from dmsr_cli.visual.comparison import COMPARISONS
 from dmsr_cli.visual.degradation_pictures import kernel_picture, noise_picture
 from dmsr_cli.visual.heat import heat_legend, heat_picture
 from dmsr_cli.visual.strips import StripRow, validation_strip
 
 __all__ = [
+    "COMPARISONS",
     "StripRow",
-    "comparison",
     "heat_legend",
     "heat_picture",
     "kernel_picture",
