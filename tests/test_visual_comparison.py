@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmsr_cli.cli.options import COMPARE_MODES
+from dmsr_cli.cli.compare_options import COMPARE_MODES
 from dmsr_cli.images import Image, read_image, resize_alpha, write_image
 from dmsr_cli.visual import COMPARISONS
 from dmsr_cli.visual.comparison import SHOWN_SIDE, _crop_size, _label, magnified
@@ -217,7 +217,7 @@ def test_the_telling_window_is_no_border_and_nothing_transparent() -> None:
     pixels = np.full((200, 300, 3), 100, np.uint8)
     pixels[-3:] = draw.integers(0, 256, (3, 300, 3))
     pixels[20:60, 20:60] = draw.integers(0, 256, (40, 40, 3))
-    pixels[130:150, 200:220] += draw.integers(0, 30, (20, 20, 3), dtype=np.uint8)
+    pixels[130:150, 200:220] += draw.integers(0, 8, (20, 20, 3), dtype=np.uint8)
     alpha = np.ones((200, 300), np.float32)
     alpha[:80] = 0
     window = telling_window(Image(pixels, alpha=alpha), 20, 20)

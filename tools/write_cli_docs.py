@@ -31,6 +31,11 @@ kept), `reason` (why it was skipped), `input_pixels` (of all frames), `started` 
 (ISO 8601, UTC). With `--size`, `scale` and `model` are null where nothing was restored.
 `--report` writes the same objects into a file, and at the end one with the key `summary`.
 
+With `--compare-models` the object has `crop` (left, top, width and height of what is shown, in
+pixels of the input) and `models`, a list of objects with `model`, `seconds` (without loading),
+`kernel_width`, `noise_level` and `error`; `width` and `height` are those of the sheet. Where only
+some of the models failed, `status` is `failed` and `output` the sheet with the others.
+
 `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
 input), `model`, `kernel_width`, `noise_level`, `warnings`, `input_pixels`, `started`,
 `finished`, and `output`, the beginning of the names of what was saved.

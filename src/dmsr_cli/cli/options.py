@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-COMPARE_MODES = ("side-by-side", "split", "zoom")
-"""Ways to show a result beside its input; what makes the pictures needs numpy."""
-
 
 class ScaleType(click.Choice[int]):
     """One of the scales, also in the spelling x4."""
@@ -223,22 +220,6 @@ def size_options(command: Command) -> Command:
             help="Magnification: 2, 3, 4, or any number above 1, as 3.5, for which the next larger "
             "model's result is shrunk.  [default: the model's, else 4]",
         ),
-    ):
-        command = option(command)
-    return command
-
-
-def compare_options(command: Command) -> Command:
-    """--compare, --compare-mode: a before/after picture."""
-    for option in (
-        click.option(
-            "--compare-mode",
-            type=click.Choice(COMPARE_MODES),
-            help="What the before/after picture is like, and make one: both side by side; split, "
-            "the left half before, the right half after; or zoom, the result and its part with "
-            "most detail, enlarged, before and after.  [default: side-by-side]",
-        ),
-        click.option("--compare", is_flag=True, help="Save a before/after picture beside it."),
     ):
         command = option(command)
     return command
