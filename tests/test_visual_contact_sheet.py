@@ -38,7 +38,13 @@ def _start(same: np.ndarray, within: int) -> int:
 
 @pytest.mark.parametrize(
     ("count", "size", "columns"),
-    [(4, (300, 300), 2), (3, (300, 700), 1), (3, (700, 300), 3), (6, (300, 300), 3)],
+    [
+        (4, (300, 300), 2),
+        (3, (300, 700), 1),
+        (3, (700, 300), 3),
+        (6, (300, 300), 3),
+        (5, (560, 220), 5),
+    ],
 )
 def test_a_sheet_is_nearly_square(count: int, size: tuple[int, int], columns: int) -> None:
     sheet = contact_sheet(cells(count, size), *size).pixels
