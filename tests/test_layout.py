@@ -29,7 +29,7 @@ ORDER = [
         "metrics",
     ),
     *("visual", "model", "hub", "weights_table", "weights", "tiling"),
-    *("noise_overlay", "inference", "pipeline", "assessment", "degradation_file"),
+    *("inference", "pipeline", "assessment", "degradation_file"),
     *("evaluation", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""

@@ -7,9 +7,11 @@ import PIL.Image
 import pytest
 from PIL import ImageDraw, ImageFont
 
-from dmsr_cli import visual
 from dmsr_cli.degradation import gaussian_kernel
-from dmsr_cli.visual import DIVIDER, StripRow, kernel_picture, validation_strip
+from dmsr_cli.visual import StripRow, kernel_picture, validation_strip
+from dmsr_cli.visual.layout import DIVIDER
+from dmsr_cli.visual.strips import STRIP_COLUMNS
+from dmsr_cli.visual.text import SPACE_ABOVE_TEXT, TEXT_HEIGHT, text_picture
 
 SIDE, SCALE, TAPS = 128, 4, 15
 CELL = SIDE + DIVIDER
@@ -126,10 +128,10 @@ def test_labels_and_names_of_columns_are_written() -> None:
     strips = [validation_strip([row(label)]) for label in ("width 1.3", "width 2.6", "")]
     assert strips[0].shape == strips[1].shape
     different = np.flatnonzero((strips[0] != strips[1]).any(axis=(1, 2)))
-    names_end = visual.SPACE_ABOVE_TEXT + 2 * visual.TEXT_HEIGHT
-    assert names_end - visual.TEXT_HEIGHT < different.min()
+    names_end = SPACE_ABOVE_TEXT + 2 * TEXT_HEIGHT
+    assert names_end - TEXT_HEIGHT < different.min()
     assert different.max() < len(strips[0]) - SIDE - DIVIDER
-    top = strips[2][: visual.SPACE_ABOVE_TEXT + visual.TEXT_HEIGHT]
+    top = strips[2][: SPACE_ABOVE_TEXT + TEXT_HEIGHT]
     for place in range(5):
         name = top[:, DIVIDER + CELL * place : CELL * (place + 1)]
         assert name.min() < 0.3
@@ -143,9 +145,7 @@ def test_small_pictures_leave_room_for_all_text(side: int) -> None:
     strip = validation_strip([row(label, side), row("short", side)])
     ink = strip.min(axis=(0, 2)) < 1
     assert not ink[:DIVIDER].any()
-    widest = max(
-        visual._text(label).shape[1], sum(visual._text(n).shape[1] for n in visual.STRIP_COLUMNS)
-    )
+    widest = max(text_picture(label).shape[1], sum(text_picture(n).shape[1] for n in STRIP_COLUMNS))
     assert strip.shape[1] >= widest + 2 * DIVIDER
     assert not (strip[:, -2:] < 0.5).any()
 
@@ -153,12 +153,12 @@ def test_small_pictures_leave_room_for_all_text(side: int) -> None:
 @pytest.mark.parametrize("text", ["LR", "width 1.3, noise 15: 27.41 dB", "(Ägjpq|)", "j", "_f"])
 def test_text_is_not_cut_off(text: str) -> None:
     """It has all the ink that the same text has on a canvas with room around it."""
-    font = ImageFont.load_default(size=visual.TEXT_HEIGHT)
+    font = ImageFont.load_default(size=TEXT_HEIGHT)
     canvas = PIL.Image.new("L", (400, 100), 255)
     ImageDraw.Draw(canvas).text((50, 50), text, fill=0, font=font)
-    written = visual._text(text)
+    written = text_picture(text)
     assert (255 - np.asarray(canvas, int)).sum() == np.rint(255 * (1 - written[..., 0])).sum()
-    assert (written[: visual.SPACE_ABOVE_TEXT - 2] == 1).all()
+    assert (written[: SPACE_ABOVE_TEXT - 2] == 1).all()
 
 
 def test_no_kernel_at_all() -> None:

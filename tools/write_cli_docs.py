@@ -35,6 +35,11 @@ options given: `degradation`, `kernel`, `kernel_width`, `noise_level`, `denoise`
 was restored.
 `--report` writes the same objects into a file, and at the end one with the key `summary`.
 
+With `--compare-models` the object has `crop` (left, top, width and height of what is shown, in
+pixels of the input) and `models`, a list of objects with `model`, `seconds` (without loading),
+`kernel_width`, `noise_level` and `error`; `width` and `height` are those of the sheet. Where only
+some of the models failed, `status` is `failed` and `output` the sheet with the others.
+
 `dmsr estimate --json` prints one object for each input. [A JSON Schema](estimate.schema.json) says
 what each field is. Those of a picture that failed are null, but for `input`, `status` (`failed`),
 `error`, `scale`, `model` and the times; no number is ever NaN.

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.batch.checks import check_choices, check_inputs, check_jobs, check_watch
+from dmsr_cli.cli.batch.checks import (
+    check_choices,
+    check_inputs,
+    check_jobs,
+    check_sheet,
+    check_watch,
+)
 from dmsr_cli.cli.batch.settings import Batch, Models, UpscaleOptions
 from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
+from dmsr_cli.cli.compare_options import compare_options
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
@@ -76,7 +83,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Save kernel and noise map beside it, and NAME.dmsr.json for --degradation.",
 )
-@click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
+@compare_options
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options
 @watch_option
@@ -101,6 +108,8 @@ def upscale(
     report_file: Path | None,
     dry_run: bool,
     team: Alone,
+    compare_models: tuple[str, ...] | None,
+    compare_crop: tuple[int, int, int, int] | None,
     **choices: Any,
 ) -> int:
     """Restore pictures, or folders of pictures, at x2, x3, x4, or any size.
@@ -113,9 +122,16 @@ def upscale(
     from dmsr_cli.cli.batch.decoders import decoder_for
 
     choices["skip_existing"] |= watch
+    choices["compare"] |= choices["compare_mode"] is not None
     options = UpscaleOptions(**choices)
     check_choices(options, scale, size)
     check_inputs(inputs, files_from)
+    if compare_models is not None:
+        refuse_several("--compare-models")
+        given = {"--model": model is not None, "--size": size is not None, "--passes": passes > 1}
+        check_sheet(options, {**given, "--watch": watch, "--dry-run": dry_run})
+    elif compare_crop is not None:
+        raise click.UsageError("--compare-crop is for --compare-models")
     if watch:
         refuse_several("--watch")
         check_watch(inputs, files_from, output, dry_run)
@@ -135,6 +151,24 @@ def upscale(
     from dmsr_cli.cli.batch.watch import Watch, looks
     from dmsr_cli.resizing import Enlargement
 
+    if compare_models is not None:
+        from dmsr_cli.cli.batch.contact_sheet import SheetMaker, sheet_naming
+        from dmsr_cli.cli.batch.lineup import line_up
+
+        where = team.device(device), precision
+        lineup = line_up(compare_models, scale, where, options, decoder)
+        report = team.report(as_json)
+        results = Results(report.alert)
+        planner = Planner(output, recursive, sheet_naming(lineup), results)
+        sheet_jobs = _first_jobs(planner, inputs, files_from)
+        if report_file is not None:
+            report.write_to(report_file, sheet_jobs, resume=False, replace=options.overwrite)
+        remembered = results if planner.found.is_batch else None
+        maker = SheetMaker(lineup, compare_crop, remembered)
+        with stoppable(len(sheet_jobs) != 1, report.announce_the_end) as interruption:
+            maker.make_all(sheet_jobs, report, interruption)
+        report.tally.inputs = planner.found
+        return report.finish(interruption, len(sheet_jobs))
     models = Models(model, team.device(device), precision)
     steering = read_steering(options)
     wanted = size or scale or Enlargement(models.default_scale)

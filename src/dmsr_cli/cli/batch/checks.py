@@ -33,6 +33,27 @@ def check_choices(
             raise click.UsageError(f"{names} exclude each other")
 
 
+def check_sheet(options: UpscaleOptions, others: dict[str, bool]) -> None:
+    """Raise UsageError for what has no meaning for a contact sheet of --compare-models.
+
+    Args:
+        options: of the command.
+        others: the names of further options, and whether each is there.
+    """
+    there = {
+        **others,
+        "--compare": options.compare,
+        "--save-degradation": options.save_degradation,
+        "--skip-existing": options.skip_existing,
+        "--format": options.format_suffix is not None,
+        "--frames": options.frames != (0, None),
+        "--estimate-every": options.estimate_every is not None,
+    }
+    for name, is_there in there.items():
+        if is_there:
+            raise click.UsageError(f"--compare-models and {name} exclude each other")
+
+
 def check_inputs(inputs: tuple[str, ...], files_from: str | None) -> None:
     """Raise UsageError where there is nothing to read names from, or two things."""
     if not inputs and files_from is None:

@@ -28,7 +28,7 @@ from dmsr_cli.degradation_file import mean_degradation, write_degradation
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import write_image
-from dmsr_cli.noise_overlay import noise_overlay
+from dmsr_cli.visual import noise_overlay
 
 if TYPE_CHECKING:
     from dmsr_cli.images import DirectDecoder, Image

@@ -33,6 +33,8 @@ class UpscaleOptions:
     denoise: float | None
     save_degradation: bool
     compare: bool
+    compare_mode: str | None
+    """One of visual.COMPARISONS; None for the first."""
     overwrite: bool
     skip_existing: bool
     format_suffix: str | None

@@ -110,7 +110,7 @@ def _write(picture: Picture, restored: Restored) -> None:
     """The result, unless its frames are written already, and what is wanted beside it."""
     from dmsr_cli.cli.batch import outputs
     from dmsr_cli.images import write_image
-    from dmsr_cli.visual import comparison
+    from dmsr_cli.visual import COMPARISONS
 
     job, options = picture.job, picture.batch.options
     if restored.frames is None:
@@ -134,7 +134,8 @@ def _write(picture: Picture, restored: Restored) -> None:
             *(restored.degradation, stem, origin, picture.may_replace, picture.recorder)
         )
     if restored.before is not None:
-        both, path = comparison(restored.before.pixels, restored.result.pixels), picture.compared
+        compared = COMPARISONS[options.compare_mode or "side-by-side"]
+        both, path = compared(restored.before, restored.result), picture.compared
         replace = picture.may_replace(path)
         write_image(both, path, replace=replace, before_rename=picture.recorder(path))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
 
 from dmsr_cli.images import LUMA_WEIGHTS
+from dmsr_cli.visual.heat import heat_legend, heat_picture
+from dmsr_cli.visual.layout import Pixels
 
-Pixels = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 LONGEST_SIDE = 2048
@@ -23,13 +20,10 @@ OPACITY = 0.6
 WINDOW_SHARE = 32
 """The noise is averaged over a square whose side is this part of the photo's longer one."""
 SMALLEST_WINDOW = 5
+GAP = 4
+"""Pixels between photo and legend."""
 LEVELS_SHOWN = (5, 10, 20, 30, 50, 75, 100, 150, 255)
 """Noise levels at which the colours may end, so that photos can be compared by eye."""
-HEAT = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
-"""From no noise to the most, RGB: ever brighter, so that it can be read without seeing colours."""
-BAR_HEIGHT = 10
-TEXT_HEIGHT = 12
-MARGIN = 6
 
 
 def noise_overlay(photo: Pixels, noise_map: Pixels) -> Bytes:
@@ -47,10 +41,13 @@ def noise_overlay(photo: Pixels, noise_map: Pixels) -> Bytes:
     grey = _shrunk(photo, step).clip(0, 1) @ LUMA_WEIGHTS.astype(np.float64)
     strength = np.sqrt(_averaged(_shrunk(noise_map, step, squared=True).mean(axis=2))) * 255
     most = _end_of_scale(strength)
-    heat = _colours(strength / most)
-    blended = (1 - OPACITY) * 255 * grey[..., None] + OPACITY * heat
-    enlarged = _enlarged(np.rint(blended).astype(np.uint8))
-    return np.concatenate([enlarged, _legend(enlarged.shape[1], most)])
+    heat = heat_picture(strength.astype(np.float32), 0, most)
+    blended = _enlarged((1 - OPACITY) * grey[..., None] + OPACITY * heat)
+    legend = heat_legend(0, most, "sigma", blended.shape[1])
+    beside = legend.shape[1] - blended.shape[1]  # the numbers may need more room than the photo
+    whole = np.pad(blended, ((0, GAP), (0, beside), (0, 0)), constant_values=1)
+    overlay: Bytes = np.rint(255 * np.concatenate([whole, legend])).astype(np.uint8)
+    return overlay
 
 
 def _shrunk(array: Pixels, step: int, *, squared: bool = False) -> NDArray[np.float64]:
@@ -86,33 +83,6 @@ def _end_of_scale(strength: NDArray[np.float64]) -> int:
     return next((level for level in LEVELS_SHOWN if nearly_all <= level), LEVELS_SHOWN[-1])
 
 
-def _colours(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3) colours, 0 to 255, for values from 0 to 1."""
-    places = np.linspace(0, 1, len(HEAT))
-    channels = [np.interp(share, places, HEAT[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1)
-
-
-def _enlarged(picture: Bytes) -> Bytes:
+def _enlarged(picture: NDArray[np.float64]) -> NDArray[np.float64]:
     factor = max(SHORTEST_SIDE // max(picture.shape[:2]), 1)
     return picture.repeat(factor, 0).repeat(factor, 1)
-
-
-def _legend(width: int, most: int) -> Bytes:
-    """A bar from 0 to `most` with its numbers, on white."""
-    font = ImageFont.load_default(size=TEXT_HEIGHT)
-    text_top = MARGIN + BAR_HEIGHT + 2
-    height = text_top + math.ceil(font.getbbox("0gj|")[3]) + MARGIN
-    picture = PillowImage.new("RGB", (width, height), "white")
-    inner = max(width - 2 * MARGIN, 1)
-    bar = np.broadcast_to(_colours(np.linspace(0, 1, inner)), (BAR_HEIGHT, inner, 3))
-    picture.paste(PillowImage.fromarray(np.rint(bar).astype(np.uint8)), (MARGIN, MARGIN))
-    draw = ImageDraw.Draw(picture)
-    places = ((MARGIN, "0", "la"), (width - MARGIN, f"{most}", "ra"))
-    room = inner - sum(font.getlength(text) for _, text, _ in places) - 2 * MARGIN
-    title = next(
-        (one for one in ("noise level (sigma)", "noise") if font.getlength(one) < room), ""
-    )
-    for across, text, anchor in (*places, (width / 2, title, "ma")):
-        draw.text((across, text_top), text, fill="black", font=font, anchor=anchor)
-    return np.asarray(picture)
