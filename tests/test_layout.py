@@ -28,7 +28,7 @@ ORDER = [
         "paper_scores",
         "metrics",
     ),
-    *("visual", "model", "hub", "weights_table", "weights", "tiling"),
+    *("visual", "pages", "model", "hub", "weights_table", "weights", "tiling"),
     *("inference", "pipeline", "evaluation", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""

@@ -23,6 +23,7 @@ from dmsr_cli.cli.options import (
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.inputs import Inputs
     from dmsr_cli.cli.batch.jobs import Job
+    from dmsr_cli.cli.batch.report import BatchReport
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
 
@@ -93,7 +94,7 @@ def estimate(
             report.running = job.short_name
             progress.update(number / len(jobs), job.short_name)
             record = _record(job, network)
-            work = partial(_estimate, job, network, decoder, folder is not None, overwrite)
+            work = partial(_estimate, job, network, decoder, folder is not None, overwrite, report)
             report.run(record, work, debug)
             for warning in record["warnings"]:
                 report.warn(job.short_name, warning)
@@ -153,6 +154,7 @@ def _estimate(
     decoder: DirectDecoder,
     save: bool,
     overwrite: bool,
+    report: BatchReport,
     record: dict[str, Any],
 ) -> str:
     """Do one job, fill in its record, and say what was found."""
@@ -185,6 +187,10 @@ def _estimate(
         kernel_width=degradation.kernel_width,
         noise_level=round(degradation.noise_level, 2),
     )
+    if report.takes_pictures:
+        from dmsr_cli.pages import Exhibit
+
+        report.show(record, Exhibit(image, degradation.kernel, degradation.noise_map))
     return (
         f"{job.source_name}: kernel width {record['kernel_width']:.2f} px "
         f"at x{model.scale}, noise level {record['noise_level']:.1f}"

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dmsr_cli.cli.batch.checks import check_choices, check_inputs, check_jobs, check_watch
+from dmsr_cli.cli.batch.checks import (
+    check_choices,
+    check_inputs,
+    check_jobs,
+    check_pages,
+    check_watch,
+)
 from dmsr_cli.cli.batch.settings import Batch, Models, UpscaleOptions
 from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
+    compare_page_option,
     debug_option,
     limit_options,
     network_options,
@@ -86,6 +93,7 @@ if TYPE_CHECKING:
 )
 @click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
 @click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
+@compare_page_option
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options
 @watch_option
@@ -108,6 +116,7 @@ def upscale(
     watch: bool,
     as_json: bool,
     report_file: Path | None,
+    compare_page: Path | None,
     dry_run: bool,
     team: Alone,
     **choices: Any,
@@ -125,6 +134,7 @@ def upscale(
     options = UpscaleOptions(**choices)
     check_choices(options, scale, size)
     check_inputs(inputs, files_from)
+    check_pages(report_file, compare_page)
     if watch:
         refuse_several("--watch")
         check_watch(inputs, files_from, output, dry_run)
@@ -168,6 +178,8 @@ def upscale(
         return _explain(jobs, batch, report, planner)
     if report_file is not None:
         report.write_to(report_file, jobs, options.skip_existing, options.overwrite)
+    if compare_page is not None:
+        report.compare_in(compare_page, jobs, options.overwrite)
     is_idle = not watch and all_up_to_date(jobs, batch)
     if not is_idle:
         _prepare(batch, report)

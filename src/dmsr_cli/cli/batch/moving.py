@@ -224,7 +224,7 @@ class _Reel:
         options, note = picture.batch.options, picture.share.note
         result, degradation = restore_image(image, plan, options, self._show, note, self._guides)
         if self._first is None:
-            before = image if options.compare else None
+            before = image if picture.keeps_input else None
             self._first = Restored(plan, degradation, degradation.kernel_width, result, before)
         if self._guides is not None:
             self._guides.next_frame()

@@ -59,7 +59,7 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
         plan = plan_picture(picture.job, image, picture.batch, suffix)
         share, options = picture.share, picture.batch.options
         result, degradation = restore_image(image, plan, options, share, share.note)
-        before = image if options.compare else None
+        before = image if picture.keeps_input else None
         return Restored(plan, degradation, degradation.kernel_width, result, before)
 
 
@@ -96,6 +96,8 @@ def _write_and_tell(
         seconds=round(picture.stopwatch.seconds, 3),
         frames=restored.frames,
     )
+    if restored.before is not None:
+        _show(picture, restored, restored.before)
     frames = "" if restored.frames is None else f"{restored.frames} frames, "
     return (
         f"{job.source_name} -> {job.target_name} ({plan.width}x{plan.height}, {frames}"
@@ -127,10 +129,19 @@ def _write(picture: Picture, restored: Restored) -> None:
     if options.save_degradation:
         stem = job.target.with_suffix("")
         outputs.save_degradation(restored.degradation, stem, picture.may_replace, picture.recorder)
-    if restored.before is not None:
+    if options.compare and restored.before is not None:
         both, path = comparison(restored.before.pixels, restored.result.pixels), picture.compared
         replace = picture.may_replace(path)
         write_image(both, path, replace=replace, before_rename=picture.recorder(path))
+
+
+def _show(picture: Picture, restored: Restored, before: Image) -> None:
+    """Let the pages of the batch have their pictures."""
+    from dmsr_cli.pages import Exhibit
+
+    kernel, noise_map = restored.degradation.kernel, restored.degradation.noise_map
+    exhibit = Exhibit(before, kernel, noise_map, restored.result)
+    picture.share.report.show(picture.record, exhibit)
 
 
 def _target_of(picture: Picture) -> Path | BinaryIO:
