@@ -28,7 +28,7 @@ ORDER = [
         "paper_scores",
         "metrics",
     ),
-    *("visual", "model", "hub", "weights_table", "weights", "tiling"),
+    *("visual", "pages", "model", "hub", "weights_table", "weights", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file"),
     *("evaluation", "training", "cli"),
 ]

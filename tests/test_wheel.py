@@ -31,6 +31,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_contents(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {"weights.toml", "py.typed", "training/recipes/lite.toml"}
+    kinds = (
+        "common.css",
+        "report_page.css",
+        "report_page.js",
+        "compare_page.css",
+        "compare_page.js",
+    )
+    expected |= {f"pages/{name}" for name in kinds}
     expected |= {f"bundled/{entry.file}" for entry in read_weights_table().values()}
     assert {f"dmsr_cli/{name}" for name in expected} <= names
     assert not [name for name in names if not name.startswith(("dmsr_cli/", "dmsr_cli-"))]

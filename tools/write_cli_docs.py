@@ -33,7 +33,13 @@ options given: `degradation`, `kernel`, `kernel_width`, `noise_level`, `denoise`
 `estimated_kernel_width` and `estimated_noise_level` (before that; `kernel_width` and
 `noise_level` are those that were used). With `--size`, `scale` and `model` are null where nothing
 was restored.
-`--report` writes the same objects into a file, and at the end one with the key `summary`.
+`--report` writes the same objects into a file, and at the end one with the key `summary`; a name
+in `.html` gets one page instead, written at the end, of a batch that is interrupted, too. It is a
+table of all inputs with their thumbnails, to sort by any column and to filter; each row opens to
+the picture with its noise, the blur kernel and the noise's histogram. Photos are in it up to 60 MB,
+thumbnails and numbers always. `--compare-page` makes a page of the same kind that shows each
+picture before and after, with a divider to drag between; of results above 4 megapixels it has the
+middle, and of a batch, the first 150 MB. Both are single files that load nothing from anywhere.
 
 With `--compare-models` the object has `crop` (left, top, width and height of what is shown, in
 pixels of the input) and `models`, a list of objects with `model`, `seconds` (without loading),

@@ -137,6 +137,8 @@ def estimate(
     report.echo = _echo_for(report, condition is not None, print0)
     if report_file is not None:
         report.write_to(report_file, jobs, resume=False, replace=overwrite)
+    if report.takes_pictures:
+        work.show = report.show
     interruption = _estimate_all(jobs, work, report, order, debug)
     status = report.finish(interruption, len(jobs))
     if mean and not interruption.requested:

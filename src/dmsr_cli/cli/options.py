@@ -239,15 +239,38 @@ def input_options(command: Command) -> Command:
 
 
 def report_option(command: Command) -> Command:
-    """--report: the records of --json in a file."""
+    """--report: the records of --json in a file, or a page."""
     return click.option(
         *("--report", "report_file"),
         type=click.Path(path_type=Path),
         callback=_refuse_pipe,
         metavar="FILE",
         help="Write one JSON object per input, as it ends, and a summary into this file. With "
-        "--skip-existing they are appended to a report that is there.",
+        "--skip-existing they are appended to a report that is there. A name in .html gets, at the "
+        "end, one page with the pictures instead: a table to sort, each opens to what was found.",
     )(command)
+
+
+def compare_page_option(command: Command) -> Command:
+    """--compare-page: before and after in a page."""
+    return click.option(
+        "--compare-page",
+        type=click.Path(path_type=Path),
+        callback=_refuse_other_than_page,
+        metavar="FILE.html",
+        help="Write, at the end, one page with all pictures before and after, and a divider to "
+        "drag between them.",
+    )(command)
+
+
+def _refuse_other_than_page(
+    context: click.Context, parameter: click.Parameter, value: Path | None
+) -> Path | None:
+    from dmsr_cli.cli.batch.page_files import is_page
+
+    if value is not None and not is_page(value):
+        raise click.BadParameter("it is a page, and its name ends in .html")
+    return value
 
 
 def _refuse_pipe(

@@ -12,6 +12,7 @@ from dmsr_cli.cli.batch.checks import (
     check_choices,
     check_inputs,
     check_jobs,
+    check_pages,
     check_sheet,
     check_watch,
 )
@@ -21,6 +22,7 @@ from dmsr_cli.cli.compare_options import compare_options
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
+    compare_page_option,
     debug_option,
     limit_options,
     network_options,
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     help="Save kernel and noise map beside it, and NAME.dmsr.json for --degradation.",
 )
 @compare_options
+@compare_page_option
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options
 @watch_option
@@ -106,6 +109,7 @@ def upscale(
     watch: bool,
     as_json: bool,
     report_file: Path | None,
+    compare_page: Path | None,
     dry_run: bool,
     team: Alone,
     compare_models: tuple[str, ...] | None,
@@ -132,6 +136,7 @@ def upscale(
         check_sheet(options, {**given, "--watch": watch, "--dry-run": dry_run})
     elif compare_crop is not None:
         raise click.UsageError("--compare-crop is for --compare-models")
+    check_pages(report_file, compare_page)
     if watch:
         refuse_several("--watch")
         check_watch(inputs, files_from, output, dry_run)
@@ -198,6 +203,8 @@ def upscale(
         return _explain(jobs, batch, report, planner)
     if report_file is not None:
         report.write_to(report_file, jobs, options.skip_existing, options.overwrite)
+    if compare_page is not None:
+        report.compare_in(compare_page, jobs, options.overwrite)
     is_idle = not watch and all_up_to_date(jobs, batch)
     if not is_idle:
         _prepare(batch, report)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from dmsr_cli.cli.batch.sharing import refuse_several
+from dmsr_cli.files import display_name
 
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.jobs import Job
@@ -60,6 +65,22 @@ def check_inputs(inputs: tuple[str, ...], files_from: str | None) -> None:
         raise click.UsageError("name an INPUT, or a list of them with --files-from")
     if "-" in inputs and files_from == "-":
         raise click.UsageError("standard input is a picture or a list (--files-from), not both")
+
+
+def check_pages(report_file: Path | None, compare_page: Path | None) -> None:
+    """Raise UsageError for two files in one place, and for pages of several processes."""
+    from dmsr_cli.cli.batch.page_files import is_page
+
+    named = [
+        (path, option)
+        for path, option in ((report_file, "--report"), (compare_page, "--compare-page"))
+        if path is not None
+    ]
+    if len({os.path.realpath(path) for path, _ in named}) < len(named):
+        raise click.UsageError("--report and --compare-page name the same file")
+    for path, option in named:
+        if is_page(path):
+            refuse_several(f"{option} {display_name(path)}")  # pictures stay in their process
 
 
 def check_watch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from dmsr_cli.degradation_file import mean_degradation, write_degradation
 from dmsr_cli.errors import ImageError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import write_image
+from dmsr_cli.pages import Exhibit
 from dmsr_cli.visual import noise_overlay
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Estimating:
     """The degradation file that is made, of the only picture or of the mean; None if none is."""
     mean: bool
     overwrite: bool
+    show: Callable[[dict[str, Any], Exhibit], None] | None = None
+    """Takes what the pages of the report show beside a record; None if there are none."""
     collected: list[Degradation] = field(default_factory=list)
     """What the mean is taken of: kernels, and noise maps of one pixel that has the level of each
     channel, because the maps of a whole burst would fill the memory."""
@@ -75,6 +78,8 @@ class Estimating:
         found = _found(image, assessment)
         if self.is_wanted(found):
             record["output"] = self._save(job, image, degradation)
+            if self.show is not None:
+                self.show(record, Exhibit(image, degradation.kernel, degradation.noise_map))
         record.update(found)
         return str(job.source) if self.condition else told(job, assessment, self.model.scale)
 

@@ -226,7 +226,7 @@ class _Reel:
             *(image, plan, batch, self._show, note, self._guides)
         )
         if self._first is None:
-            before = image if batch.options.compare else None
+            before = image if picture.keeps_input else None
             width = degradation.kernel_width
             self._first = Restored(plan, degradation, estimated, width, result, before)
         if self._guides is not None:

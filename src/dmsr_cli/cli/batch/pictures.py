@@ -99,6 +99,11 @@ class Picture:
         """The file of --compare."""
         return compared_file(self.job.target)
 
+    @property
+    def keeps_input(self) -> bool:
+        """The input is needed beside the result: for --compare, or for a page."""
+        return self.batch.options.compare or self.share.report.takes_pictures
+
     def beside(self) -> list[Path]:
         """What is written beside the result."""
         return files_beside(self.job.target, self.batch.options)

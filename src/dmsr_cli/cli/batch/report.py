@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from dmsr_cli.cli.batch.journal import Journal, check_is_apart
+from dmsr_cli.cli.batch.page_files import PageFile, comparison_file, is_page, report_file
 from dmsr_cli.cli.batch.tally import Tally
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import display_name
@@ -20,6 +21,7 @@ from dmsr_cli.files import display_name
 if TYPE_CHECKING:
     from dmsr_cli.cli.batch.jobs import Job
     from dmsr_cli.interruption import Interruption
+    from dmsr_cli.pages import Exhibit
 
 
 class BatchReport:
@@ -44,6 +46,7 @@ class BatchReport:
         """Prints on standard output what a person reads, where that is the result."""
         self.console = _console()
         self._journal: Journal | None = None
+        self._pages: list[PageFile[Any]] = []
         self._lock = threading.RLock()
         self._turn = 0
         self._ended: dict[int, tuple[dict[str, Any], str]] = {}
@@ -52,11 +55,35 @@ class BatchReport:
     def write_to(self, path: Path, jobs: Iterable[Job], resume: bool, replace: bool) -> None:
         """Write the records into a file, too: at the end of what is there, or in its place.
 
+        A page (.html) is written when all has ended, and never appended to.
+
         Raises:
             SettingsError: it cannot be written, or must not be.
         """
         check_is_apart(path, jobs)
-        self._journal = Journal(path, self.alert, resume=resume, replace=replace)
+        if is_page(path):
+            self._pages.append(report_file(path, self.alert, replace=replace))
+        else:
+            self._journal = Journal(path, self.alert, resume=resume, replace=replace)
+
+    def compare_in(self, path: Path, jobs: Iterable[Job], replace: bool) -> None:
+        """Write a page that shows the pictures before and after, when all has ended.
+
+        Raises:
+            SettingsError: it cannot be written, or must not be.
+        """
+        check_is_apart(path, jobs)
+        self._pages.append(comparison_file(path, self.alert, replace=replace))
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether `show` has a use."""
+        return bool(self._pages)
+
+    def show(self, record: dict[str, Any], exhibit: Exhibit) -> None:
+        """Give the pages what they show beside a record, before that is told."""
+        for page in self._pages:
+            page.keep(record, exhibit)
 
     def run(
         self,
@@ -155,6 +182,8 @@ class BatchReport:
         if self._journal is not None:
             self._journal.write({"summary": self._summary(left, status)})
             self._journal.close()
+        for page in self._pages:
+            page.finish(left)
         return status
 
     def _summary(self, not_begun: int, status: int) -> dict[str, Any]:
@@ -187,6 +216,9 @@ class BatchReport:
         shown = self.is_shown(record)
         if self._journal is not None and (shown or record["status"] == "failed"):
             self._journal.write(record)
+        if shown or record["status"] == "failed":
+            for page in self._pages:
+                page.write(record)
         if self.as_json and shown:
             click.echo(json.dumps(record, allow_nan=False))  # escapes what is not ASCII
         if record["status"] == "failed":

@@ -58,7 +58,7 @@ class Restored:
     result: Image
     """Of several frames, the first."""
     before: Image | None
-    """For the comparison, if one is wanted."""
+    """For the comparison and for pages, if one is wanted."""
     frames: int | None = None
     """How many there are, written already; None for a still, which is not written yet."""
 

@@ -59,7 +59,7 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
         plan = plan_picture(picture.job, image, picture.batch, suffix)
         share, batch = picture.share, picture.batch
         result, degradation, estimated = restore_image(image, plan, batch, share, share.note)
-        before = image if batch.options.compare else None
+        before = image if picture.keeps_input else None
         return Restored(plan, degradation, estimated, degradation.kernel_width, result, before)
 
 
@@ -98,6 +98,8 @@ def _write_and_tell(
         estimated_kernel_width=restored.estimated.kernel_width,
         estimated_noise_level=round(restored.estimated.noise_level, 2),
     )
+    if restored.before is not None:
+        _show(picture, restored, restored.before)
     frames = "" if restored.frames is None else f"{restored.frames} frames, "
     return (
         f"{job.source_name} -> {job.target_name} ({plan.width}x{plan.height}, {frames}"
@@ -133,11 +135,20 @@ def _write(picture: Picture, restored: Restored) -> None:
         outputs.save_degradation(
             *(restored.degradation, stem, origin, picture.may_replace, picture.recorder)
         )
-    if restored.before is not None:
+    if options.compare and restored.before is not None:
         compared = COMPARISONS[options.compare_mode or "side-by-side"]
         both, path = compared(restored.before, restored.result), picture.compared
         replace = picture.may_replace(path)
         write_image(both, path, replace=replace, before_rename=picture.recorder(path))
+
+
+def _show(picture: Picture, restored: Restored, before: Image) -> None:
+    """Let the pages of the batch have their pictures."""
+    from dmsr_cli.pages import Exhibit
+
+    kernel, noise_map = restored.degradation.kernel, restored.degradation.noise_map
+    exhibit = Exhibit(before, kernel, noise_map, restored.result)
+    picture.share.report.show(picture.record, exhibit)
 
 
 def _target_of(picture: Picture) -> Path | BinaryIO:
