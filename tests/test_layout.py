@@ -29,7 +29,7 @@ ORDER = [
         "metrics",
     ),
     *("visual", "model", "hub", "weights_table", "weights", "tiling"),
-    *("inference", "pipeline", "evaluation", "training", "cli"),
+    *("inference", "pipeline", "consistency", "evaluation", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

@@ -28,12 +28,16 @@ batches is in [reliability](reliability.md). `dmsr` and `python -m dmsr_cli` are
 what the first model makes, before it is resized), `noise_level` (0 to 255), `seconds`, `frames`
 (of animations, pages and clips; else null), `warnings` (what of the input could not be used or
 kept), `reason` (why it was skipped), `input_pixels` (of all frames), `started` and `finished`
-(ISO 8601, UTC). With `--size`, `scale` and `model` are null where nothing was restored.
-`--report` writes the same objects into a file, and at the end one with the key `summary`.
+(ISO 8601, UTC), `consistency` (dB, how far the result explains the input) and `damage_in_range`
+(whether its damage is of the kind that the model knows; null where that cannot be told; both
+are explained [here](how-it-works.md#how-much-is-invented)). With `--size`, `scale` and `model`
+are null where nothing was restored. `--report` writes the same objects
+into a file, and at the end one with the key `summary`.
 
 `dmsr estimate --json` prints `input`, `status`, `error`, `scale`, `width`, `height` (of the
 input), `model`, `kernel_width`, `noise_level`, `warnings`, `input_pixels`, `started`,
-`finished`, and `output`, the beginning of the names of what was saved.
+`finished`, and `output`, the beginning of the names of what was saved; with `--check` also
+`consistency` and `damage_in_range`, which are null without.
 """
 
 

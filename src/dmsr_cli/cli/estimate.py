@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @report_option
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Restore the pictures, too, which takes several times as long, and say how far the "
+    "results explain them.",
+)
 @limit_options
 @debug_option
 def estimate(
@@ -51,6 +57,7 @@ def estimate(
     overwrite: bool,
     as_json: bool,
     report_file: Path | None,
+    check: bool,
     max_pixels: int,
     allow_truncated: bool,
     debug: bool,
@@ -93,7 +100,7 @@ def estimate(
             report.running = job.short_name
             progress.update(number / len(jobs), job.short_name)
             record = _record(job, network)
-            work = partial(_estimate, job, network, decoder, folder is not None, overwrite)
+            work = partial(_estimate, job, network, decoder, folder is not None, overwrite, check)
             report.run(record, work, debug)
             for warning in record["warnings"]:
                 report.warn(job.short_name, warning)
@@ -136,6 +143,7 @@ def _stems(jobs: Sequence[Job]) -> Iterator[Path]:
 
 def _record(job: Job, model: Model) -> dict[str, Any]:
     """What is known of a picture before it is touched."""
+    from dmsr_cli.cli.batch.consistency_fields import NOT_CHECKED
     from dmsr_cli.cli.batch.report import now
 
     return {
@@ -144,6 +152,7 @@ def _record(job: Job, model: Model) -> dict[str, Any]:
         **{"width": None, "height": None, "model": model.name},
         **{"kernel_width": None, "noise_level": None, "output": None},
         **{"input_pixels": None, "started": now(), "finished": None},
+        **NOT_CHECKED,
     }
 
 
@@ -153,10 +162,12 @@ def _estimate(
     decoder: DirectDecoder,
     save: bool,
     overwrite: bool,
+    check: bool,
     record: dict[str, Any],
 ) -> str:
     """Do one job, fill in its record, and say what was found."""
     from dmsr_cli import pipeline
+    from dmsr_cli.cli.batch.consistency_fields import check_estimate, fields_of, warnings_of
     from dmsr_cli.cli.batch.moving import first_image
     from dmsr_cli.cli.batch.outputs import (
         degradation_files,
@@ -172,20 +183,23 @@ def _estimate(
         refuse_existing(degradation_files(stem), overwrite)
     image = first_image(job, decoder)
     degradation = pipeline.estimate(image, model)
+    found = check_estimate(image, degradation, model) if check else None
     if save:
         make_folder(stem.parent)
         save_degradation(degradation, stem, lambda path: overwrite)
         record["output"] = str(stem)
     record.update(
         status="ok",
-        warnings=list(image.warnings),
+        warnings=[*image.warnings, *warnings_of(found)],
         input_pixels=image.width * image.height,
         width=image.width,
         height=image.height,
         kernel_width=degradation.kernel_width,
         noise_level=round(degradation.noise_level, 2),
+        **fields_of(found),
     )
     return (
         f"{job.source_name}: kernel width {record['kernel_width']:.2f} px "
         f"at x{model.scale}, noise level {record['noise_level']:.1f}"
+        + (f", consistency {record['consistency']:.1f} dB" if check else "")
     )

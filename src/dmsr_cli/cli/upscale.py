@@ -84,7 +84,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Estimate the blur of animations and clips anew every N frames.  [default: once]",
 )
-@click.option("--save-degradation", is_flag=True, help="Save kernel and noise map beside it.")
+@click.option(
+    "--save-degradation",
+    is_flag=True,
+    help="Save kernel, noise map, and where the result does not explain the picture, beside it.",
+)
 @click.option("--compare", is_flag=True, help="Save a before/after picture beside it.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are there already.")
 @planning_options

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dmsr_cli.cli.batch.consistency_fields import warnings_of
 from dmsr_cli.cli.batch.restoring import (
     Guides,
     Restored,
@@ -222,10 +223,16 @@ class _Reel:
         picture = self._picture
         plan = plan_picture(picture.job, image, picture.batch, self._suffix)
         options, note = picture.batch.options, picture.share.note
-        result, degradation = restore_image(image, plan, options, self._show, note, self._guides)
+        result, degradation, consistency = restore_image(
+            *(image, plan, options, self._show, note, self._guides), check=self._first is None
+        )
         if self._first is None:
-            before = image if options.compare else None
-            self._first = Restored(plan, degradation, degradation.kernel_width, result, before)
+            before = image if options.compare or options.save_degradation else None
+            width = degradation.kernel_width
+            self._first = Restored(
+                *(plan, degradation, width, result, before), consistency=consistency
+            )
+            self._warn(warnings_of(consistency))
         if self._guides is not None:
             self._guides.next_frame()
         self._done += 1

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsr_cli.cli.batch.consistency_fields import NOT_CHECKED
 from dmsr_cli.cli.batch.inputs import same_name
 from dmsr_cli.cli.batch.jobs import FALLBACK_SUFFIX, Job
 from dmsr_cli.cli.batch.reserving import Reserved
@@ -78,6 +79,7 @@ def new_record(job: Job, batch: Batch) -> dict[str, Any]:
         **{"kernel_width": None, "noise_level": None, "seconds": None},
         **{"frames": None, "warnings": [], "reason": None, "input_pixels": None},
         **{"started": None, "finished": None},
+        **NOT_CHECKED,
     }
 
 
@@ -176,9 +178,10 @@ def files_beside(target: Path, options: UpscaleOptions) -> list[Path]:
     """What is written beside a result."""
     beside = []
     if options.save_degradation:
-        from dmsr_cli.cli.batch.outputs import degradation_files
+        from dmsr_cli.cli.batch.outputs import consistency_files, degradation_files
 
-        beside += degradation_files(target.with_suffix(""))
+        stem = target.with_suffix("")
+        beside += [*degradation_files(stem), *consistency_files(stem)]
     if options.compare:
         beside.append(compared_file(target))
     return beside

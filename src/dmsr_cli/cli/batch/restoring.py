@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dmsr_cli.cli.batch.jobs import Job
     from dmsr_cli.cli.batch.pictures import Picture
+    from dmsr_cli.consistency import Consistency
     from dmsr_cli.images import Image, Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
@@ -55,9 +56,11 @@ class Restored:
     result: Image
     """Of several frames, the first."""
     before: Image | None
-    """For the comparison, if one is wanted."""
+    """The input, if something that is saved shows it."""
     frames: int | None = None
     """How many there are, written already; None for a still, which is not written yet."""
+    consistency: Consistency | None = None
+    """How far the first network's result explains the input; None where it was not checked."""
 
 
 def plan_picture(job: Job, image: Image, batch: Batch, suffix: str) -> Plan:
@@ -96,7 +99,9 @@ def restore_image(
     on_progress: Callable[[float], None],
     on_note: Note,
     guides: Guides | None = None,
-) -> tuple[Image, Degradation]:
+    *,
+    check: bool = True,
+) -> tuple[Image, Degradation, Consistency | None]:
     """Restore with one network, or with two in turn, and resize.
 
     The options steer the first pass. What it made has a degradation of its own.
@@ -108,21 +113,24 @@ def restore_image(
         on_progress: called with the share that is done, up to 1.
         on_note: called with a line for people when something slower is tried.
         guides: what the frames of a clip share.
+        check: whether to see how far the result of the first pass explains the picture.
 
     Returns:
-        The result, and the degradation of the picture, as steered.
+        The result, the degradation of the picture, as steered, and what the check said.
     """
     from dmsr_cli import pipeline
+    from dmsr_cli.consistency import check_consistency
     from dmsr_cli.resizing import resize_image
 
-    first = None
+    first = consistency = None
     for number, model in enumerate(plan.models):
         guide = pipeline.estimate(image, model, on_note=on_note)
         if guides is not None:
             guide = guides.shared(number, guide)
+        estimated = guide
         if first is None:
             first = guide = _steered(guide, options)
-        image = pipeline.upscale(
+        restored = pipeline.upscale(
             image,
             model,
             guide,
@@ -132,8 +140,14 @@ def restore_image(
             dtype=plan.dtype_after(number, image.depth),
             on_note=on_note,
         )
+        if check and number == 0:
+            consistency = check_consistency(
+                *(image, restored, guide.kernel, estimated.noise_map, model.scale, model.device),
+                is_steered=guide is not estimated,
+            )
+        image = restored
     assert first is not None, "a plan has a pass"
-    return resize_image(image, plan.height, plan.width), first
+    return resize_image(image, plan.height, plan.width), first, consistency
 
 
 class Guides:

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dmsr_cli.cli.batch.consistency_fields import fields_of, warnings_of
 from dmsr_cli.cli.batch.moving import Moving, restore_moving
 from dmsr_cli.cli.batch.reserving import check_result
 from dmsr_cli.cli.batch.restoring import Restored, plan_picture, provenance_of, restore_image
@@ -58,9 +59,12 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
         suffix = picture.result_suffix(image.format)
         plan = plan_picture(picture.job, image, picture.batch, suffix)
         share, options = picture.share, picture.batch.options
-        result, degradation = restore_image(image, plan, options, share, share.note)
-        before = image if options.compare else None
-        return Restored(plan, degradation, degradation.kernel_width, result, before)
+        result, degradation, found = restore_image(image, plan, options, share, share.note)
+        for warning in warnings_of(found):
+            picture.warn(warning)
+        before = image if options.compare or options.save_degradation else None
+        width = degradation.kernel_width
+        return Restored(plan, degradation, width, result, before, consistency=found)
 
 
 def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
@@ -95,6 +99,7 @@ def _write_and_tell(
         noise_level=round(restored.degradation.noise_level, 2),
         seconds=round(picture.stopwatch.seconds, 3),
         frames=restored.frames,
+        **fields_of(restored.consistency),
     )
     frames = "" if restored.frames is None else f"{restored.frames} frames, "
     return (
@@ -127,7 +132,12 @@ def _write(picture: Picture, restored: Restored) -> None:
     if options.save_degradation:
         stem = job.target.with_suffix("")
         outputs.save_degradation(restored.degradation, stem, picture.may_replace, picture.recorder)
-    if restored.before is not None:
+        if restored.consistency is not None and restored.before is not None:
+            outputs.save_consistency(
+                *(restored.consistency.map, restored.before.pixels, stem),
+                *(picture.may_replace, picture.recorder),
+            )
+    if options.compare and restored.before is not None:
         both, path = comparison(restored.before.pixels, restored.result.pixels), picture.compared
         replace = picture.may_replace(path)
         write_image(both, path, replace=replace, before_rename=picture.recorder(path))
