@@ -57,6 +57,7 @@ def test_json_is_alone_on_standard_output(photo: Path, weights: str, tmp_path: P
         *("kernel_width", "noise_level", "seconds", "frames", "warnings"),
         *("reason", "input_pixels", "started", "finished"),
         *("overrides", "estimated_kernel_width", "estimated_noise_level"),
+        *("consistency", "damage_in_range"),
     }
     assert (ok["status"], ok["scale"], ok["width"], ok["height"]) == ("ok", 2, 34, 46)
     assert ok["error"] is None
@@ -76,6 +77,7 @@ def test_everything_that_can_lie_beside_a_result(photo: Path, weights: str) -> N
     assert names(out) == {
         *(f"{stem}.png", f"{stem}_compare.png", f"{stem}_kernel.png", f"{stem}_kernel.npy"),
         *(f"{stem}_noise.png", f"{stem}_noise.npy", f"{stem}.dmsr.json"),
+        *(f"{stem}_consistency.png", f"{stem}_consistency.npy"),
     }
     kernel = np.load(out / f"{stem}_kernel.npy")
     assert kernel.shape == (15, 15)

@@ -29,7 +29,7 @@ ORDER = [
         "metrics",
     ),
     *("visual", "pages", "model", "hub", "weights_table", "weights", "tiling"),
-    *("inference", "pipeline", "assessment", "degradation_file"),
+    *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
     *("evaluation", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""

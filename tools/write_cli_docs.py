@@ -31,8 +31,10 @@ kept), `reason` (why it was skipped), `input_pixels` (of all frames), `started` 
 (ISO 8601, UTC), `overrides` (what was put in place of the estimate, an object that has only the
 options given: `degradation`, `kernel`, `kernel_width`, `noise_level`, `denoise`),
 `estimated_kernel_width` and `estimated_noise_level` (before that; `kernel_width` and
-`noise_level` are those that were used). With `--size`, `scale` and `model` are null where nothing
-was restored.
+`noise_level` are those that were used), `consistency` (dB, how far the result explains the
+input) and `damage_in_range` (whether its damage is of the kind that the model knows; null where
+that cannot be told; both are explained [here](how-it-works.md#how-much-is-invented)). With
+`--size`, `scale` and `model` are null where nothing was restored.
 `--report` writes the same objects into a file, and at the end one with the key `summary`; a name
 in `.html` gets one page instead, written at the end, of a batch that is interrupted, too. It is a
 table of all inputs with their thumbnails, to sort by any column and to filter; each row opens to
@@ -60,11 +62,12 @@ what each field is. Those of a picture that failed are null, but for `input`, `s
   `orientation`: of the long one, in degrees counter-clockwise from horizontal; null if it is round
 - `kernel_confidence`: how probable it is, 0 to 1, that `kernel_width` is at most 0.3 off.
   `noise_confidence`: that `noise_level` is at most 10 % or 1 off. Measured on synthetic damage
+- `consistency` and `damage_in_range`: with `--check`, as of `upscale`; else null
 - `sentence`: blur and noise in plain words. `reservations`: why not to trust it
 
 `--where` compares (`<` `<=` `>` `>=` `==` `!=`) `noise_level`, `kernel_width`, `anisotropy`,
-`orientation`, `noise_confidence`, `kernel_confidence`, `width`, `height`, `megapixels` and `scale`
-with numbers; `and` and `or` join comparisons. What is null fulfils none.
+`orientation`, `noise_confidence`, `kernel_confidence`, `consistency`, `width`, `height`,
+`megapixels` and `scale` with numbers; `and` and `or` join comparisons. What is null fulfils none.
 
     dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 mv -t noisy/
 """

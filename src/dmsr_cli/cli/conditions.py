@@ -17,7 +17,8 @@ Record = Mapping[str, Any]
 
 FIELDS = (
     *("noise_level", "kernel_width", "anisotropy", "orientation"),
-    *("noise_confidence", "kernel_confidence", "width", "height", "megapixels", "scale"),
+    *("noise_confidence", "kernel_confidence", "consistency"),
+    *("width", "height", "megapixels", "scale"),
 )
 """Numbers of a record that conditions may ask for; megapixels follow from width and height."""
 COMPARISONS: Mapping[str, Comparison] = {

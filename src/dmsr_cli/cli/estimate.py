@@ -74,6 +74,12 @@ ORDERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
 @report_option
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Restore the pictures, too, which takes several times as long, and say how far the "
+    "results explain them.",
+)
 @limit_options
 @debug_option
 def estimate(
@@ -91,6 +97,7 @@ def estimate(
     overwrite: bool,
     as_json: bool,
     report_file: Path | None,
+    check: bool,
     max_pixels: int,
     allow_truncated: bool,
     debug: bool,
@@ -129,6 +136,7 @@ def estimate(
         load_model(model, device, scale=scale, precision=precision),
         *(decoder, condition, None if folder is None else Path(folder)),
         *(file, mean, overwrite),
+        check=check,
     )
     report = BatchReport(as_json, text_to_stdout=True)
     report.tally.inputs = found

@@ -83,7 +83,8 @@ if TYPE_CHECKING:
 @click.option(
     "--save-degradation",
     is_flag=True,
-    help="Save kernel and noise map beside it, and NAME.dmsr.json for --degradation.",
+    help="Save beside it the kernel, the noise map, NAME.dmsr.json for --degradation, and where "
+    "the result does not explain the picture.",
 )
 @compare_options
 @compare_page_option

@@ -227,13 +227,13 @@ def _restored(
     plan = plan_picture(job, image, batch, ".png")  # loads it
     stopwatch = Stopwatch()
     with stopwatch.running():
-        result, degradation, _ = restore_image(image, plan, batch, share, share.note)
+        made = restore_image(image, plan, batch, share, share.note, check=False)
     told.update(
         seconds=round(stopwatch.seconds, 3),
-        kernel_width=degradation.kernel_width,
-        noise_level=round(degradation.noise_level, 2),
+        kernel_width=made.degradation.kernel_width,
+        noise_level=round(made.degradation.noise_level, 2),
     )
-    return result
+    return made.result
 
 
 def _window_of(result: Image, scale: int) -> Window:

@@ -12,6 +12,12 @@ from typing import TYPE_CHECKING, Any
 from dmsr_cli import pipeline
 from dmsr_cli.assessment import Assessment, assess
 from dmsr_cli.assessment.words import blur_words, level_text, noise_words
+from dmsr_cli.cli.batch.consistency_fields import (
+    NOT_CHECKED,
+    check_estimate,
+    fields_of,
+    warnings_of,
+)
 from dmsr_cli.cli.batch.inputs import PIPE, Inputs, same_name
 from dmsr_cli.cli.batch.jobs import Job, Naming, plan_jobs
 from dmsr_cli.cli.batch.moving import first_image
@@ -32,6 +38,7 @@ from dmsr_cli.pages import Exhibit
 from dmsr_cli.visual import noise_overlay
 
 if TYPE_CHECKING:
+    from dmsr_cli.consistency import Consistency
     from dmsr_cli.images import DirectDecoder, Image
     from dmsr_cli.pipeline import Degradation, Model
 
@@ -56,6 +63,8 @@ class Estimating:
     """The degradation file that is made, of the only picture or of the mean; None if none is."""
     mean: bool
     overwrite: bool
+    check: bool = False
+    """Whether to restore it, too, and to see how far the result explains it."""
     show: Callable[[dict[str, Any], Exhibit], None] | None = None
     """Takes what the pages of the report show beside a record; None if there are none."""
     collected: list[Degradation] = field(default_factory=list)
@@ -75,13 +84,21 @@ class Estimating:
         image = first_image(job, self.decoder)
         degradation = pipeline.estimate(image, self.model)
         assessment = assess(degradation, image, self.model.scale)
-        found = _found(image, assessment)
+        consistency = check_estimate(image, degradation, self.model) if self.check else None
+        found = _found(image, assessment, consistency)
         if self.is_wanted(found):
             record["output"] = self._save(job, image, degradation)
             if self.show is not None:
-                self.show(record, Exhibit(image, degradation.kernel, degradation.noise_map))
+                map_of_it = None if consistency is None else consistency.map
+                kernel, noise_map = degradation.kernel, degradation.noise_map
+                self.show(record, Exhibit(image, kernel, noise_map, consistency_map=map_of_it))
         record.update(found)
-        return str(job.source) if self.condition else told(job, assessment, self.model.scale)
+        if self.condition:
+            return str(job.source)
+        said = told(job, assessment, self.model.scale)
+        if consistency is not None:
+            said += f"\n  the result explains it to {consistency.decibels:.1f} dB"
+        return said
 
     def is_wanted(self, record: dict[str, Any]) -> bool:
         """Whether a record fulfils the condition, if there is one."""
@@ -186,14 +203,15 @@ def new_record(job: Job, model: Model) -> dict[str, Any]:
         **{"noise_levels": None, "anisotropy": None, "orientation": None},
         **{"kernel_confidence": None, "noise_confidence": None},
         **{"sentence": None, "reservations": []},
+        **NOT_CHECKED,
     }
 
 
-def _found(image: Image, assessment: Assessment) -> dict[str, Any]:
+def _found(image: Image, assessment: Assessment, consistency: Consistency | None) -> dict[str, Any]:
     """What an estimate adds to the record."""
     turned = assessment.orientation
     return {
-        **{"status": "ok", "warnings": list(image.warnings)},
+        **{"status": "ok", "warnings": [*image.warnings, *warnings_of(consistency)]},
         **{"input_pixels": image.width * image.height},
         **{"width": image.width, "height": image.height},
         **{"kernel_width": assessment.kernel_width},
@@ -205,6 +223,7 @@ def _found(image: Image, assessment: Assessment) -> dict[str, Any]:
         "noise_confidence": round(assessment.noise_confidence, 2),
         "sentence": assessment.sentence,
         "reservations": list(assessment.reservations),
+        **fields_of(consistency),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from dmsr_cli.cli.batch.consistency_fields import warnings_of
 from dmsr_cli.cli.batch.restoring import (
     Guides,
     Restored,
@@ -222,19 +223,18 @@ class _Reel:
         picture = self._picture
         plan = plan_picture(picture.job, image, picture.batch, self._suffix)
         batch, note = picture.batch, picture.share.note
-        result, degradation, estimated = restore_image(
-            *(image, plan, batch, self._show, note, self._guides)
+        made = restore_image(
+            *(image, plan, batch, self._show, note, self._guides), check=self._first is None
         )
         if self._first is None:
-            before = image if picture.keeps_input else None
-            width = degradation.kernel_width
-            self._first = Restored(plan, degradation, estimated, width, result, before)
+            self._first = made.ready(plan, image if picture.keeps_input else None)
+            self._warn(warnings_of(made.consistency))
         if self._guides is not None:
             self._guides.next_frame()
         self._done += 1
         pixels = picture.record["input_pixels"] or 0
         picture.record["input_pixels"] = pixels + image.width * image.height
-        return result
+        return made.result
 
     def _show(self, done: float) -> None:
         if self._count:

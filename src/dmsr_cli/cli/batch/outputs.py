@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dmsr_cli.degradation_file import SUFFIX, write_degradation
 from dmsr_cli.errors import ExistsError, ImageError
@@ -73,6 +74,31 @@ def save_degradation(
         replace=may_replace(settings),
         before_rename=recorder(settings),
     )
+
+
+def consistency_files(stem: Path) -> list[Path]:
+    """What `save_consistency` writes: STEM_consistency.png and .npy."""
+    return [Path(f"{stem}_consistency{suffix}") for suffix in (".png", ".npy")]
+
+
+def save_consistency(
+    strength: NDArray[np.float32],
+    photo: NDArray[np.float32],
+    stem: Path,
+    may_replace: Callable[[Path], bool] = lambda path: True,
+    recorder: Callable[[Path], Callable[[Path], None] | None] = lambda path: None,
+) -> None:
+    """Write the map of a `Consistency`, as colours over the photo (.png) and as an array (.npy).
+
+    The rest is as for `save_degradation`.
+    """
+    from dmsr_cli.consistency import consistency_overlay  # with torch, which not all need
+
+    png, npy = consistency_files(stem)
+    overlay = consistency_overlay(photo, strength)
+    write_image(overlay, png, replace=may_replace(png), before_rename=recorder(png))
+    with atomic_write(npy, replace=may_replace(npy), before_rename=recorder(npy)) as temporary:
+        np.save(temporary, strength)
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:

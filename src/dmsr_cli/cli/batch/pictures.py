@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsr_cli.cli.batch.consistency_fields import NOT_CHECKED
 from dmsr_cli.cli.batch.inputs import same_name
 from dmsr_cli.cli.batch.jobs import FALLBACK_SUFFIX, Job
 from dmsr_cli.cli.batch.reserving import Reserved
@@ -80,6 +81,7 @@ def new_record(job: Job, batch: Batch) -> dict[str, Any]:
         **{"started": None, "finished": None},
         "overrides": batch.steering.overrides,
         **{"estimated_kernel_width": None, "estimated_noise_level": None},
+        **NOT_CHECKED,
     }
 
 
@@ -101,8 +103,9 @@ class Picture:
 
     @property
     def keeps_input(self) -> bool:
-        """The input is needed beside the result: for --compare, or for a page."""
-        return self.batch.options.compare or self.share.report.takes_pictures
+        """The input is needed beside the result, for something that shows it."""
+        options = self.batch.options
+        return options.compare or options.save_degradation or self.share.report.takes_pictures
 
     def beside(self) -> list[Path]:
         """What is written beside the result."""
@@ -183,9 +186,10 @@ def files_beside(target: Path, options: UpscaleOptions) -> list[Path]:
     """What is written beside a result."""
     beside = []
     if options.save_degradation:
-        from dmsr_cli.cli.batch.outputs import degradation_files
+        from dmsr_cli.cli.batch.outputs import consistency_files, degradation_files
 
-        beside += degradation_files(target.with_suffix(""))
+        stem = target.with_suffix("")
+        beside += [*degradation_files(stem), *consistency_files(stem)]
     if options.compare:
         beside.append(compared_file(target))
     return beside

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dmsr_cli.cli.batch.pictures import of_pass
 from dmsr_cli.cli.batch.settings import Batch, names_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from dmsr_cli.cli.batch.jobs import Job
     from dmsr_cli.cli.batch.pictures import Picture
+    from dmsr_cli.consistency import Consistency
     from dmsr_cli.images import Image, Provenance
     from dmsr_cli.inference.engine import Note
     from dmsr_cli.pipeline import Degradation, Model
@@ -58,9 +59,29 @@ class Restored:
     result: Image
     """Of several frames, the first."""
     before: Image | None
-    """For the comparison and for pages, if one is wanted."""
+    """The input, if something that is saved shows it."""
     frames: int | None = None
     """How many there are, written already; None for a still, which is not written yet."""
+    consistency: Consistency | None = None
+    """How far the first network's result explains the input; None where it was not checked."""
+
+
+class Made(NamedTuple):
+    """What a picture, or a frame, became, and how."""
+
+    result: Image
+    degradation: Degradation
+    """As steered."""
+    estimated: Estimated
+    consistency: Consistency | None
+
+    def ready(self, plan: Plan, before: Image | None) -> Restored:
+        """It as what is to be written."""
+        return Restored(
+            *(plan, self.degradation, self.estimated, self.degradation.kernel_width),
+            *(self.result, before),
+            consistency=self.consistency,
+        )
 
 
 def plan_picture(job: Job, image: Image, batch: Batch, suffix: str) -> Plan:
@@ -99,7 +120,9 @@ def restore_image(
     on_progress: Callable[[float], None],
     on_note: Note,
     guides: Guides | None = None,
-) -> tuple[Image, Degradation, Estimated]:
+    *,
+    check: bool = True,
+) -> Made:
     """Restore with one network, or with two in turn, and resize.
 
     The options steer the first pass. What it made has a degradation of its own.
@@ -111,22 +134,24 @@ def restore_image(
         on_progress: called with the share that is done, up to 1.
         on_note: called with a line for people when something slower is tried.
         guides: what the frames of a clip share.
+        check: whether to see how far the result of the first pass explains the picture.
 
     Returns:
-        The result, the degradation of the picture, as steered, and what it was before.
+        What it became, and how.
     """
     from dmsr_cli import pipeline
+    from dmsr_cli.consistency import check_consistency
     from dmsr_cli.resizing import resize_image
 
-    first = estimated = None
+    first = estimated = consistency = None
     for number, model in enumerate(plan.models):
         guide = pipeline.estimate(image, model, on_note=on_note)
         if guides is not None:
             guide = guides.shared(number, guide)
         if first is None:
-            estimated = Estimated(guide.kernel_width, guide.noise_level)
+            estimated = guide
             first = guide = batch.steering.steered(guide)
-        image = pipeline.upscale(
+        restored = pipeline.upscale(
             image,
             model,
             guide,
@@ -136,9 +161,16 @@ def restore_image(
             dtype=plan.dtype_after(number, image.depth),
             on_note=on_note,
         )
+        if check and number == 0 and estimated is not None:
+            consistency = check_consistency(
+                *(image, restored, guide.kernel, estimated.noise_map, model.scale, model.device),
+                is_steered=guide is not estimated,
+            )
+        image = restored
     assert first is not None, "a plan has a pass"
     assert estimated is not None, "it is found with the first"
-    return resize_image(image, plan.height, plan.width), first, estimated
+    said = Estimated(estimated.kernel_width, estimated.noise_level)
+    return Made(resize_image(image, plan.height, plan.width), first, said, consistency)
 
 
 class Guides:

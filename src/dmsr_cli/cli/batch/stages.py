@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from dmsr_cli.cli.batch.consistency_fields import fields_of, warnings_of
 from dmsr_cli.cli.batch.moving import Moving, restore_moving
 from dmsr_cli.cli.batch.reserving import check_result
 from dmsr_cli.cli.batch.restoring import Restored, plan_picture, provenance_of, restore_image
@@ -58,9 +59,10 @@ def restore(picture: Picture, source: Outcome[Image | Moving | None]) -> Restore
         suffix = picture.result_suffix(image.format)
         plan = plan_picture(picture.job, image, picture.batch, suffix)
         share, batch = picture.share, picture.batch
-        result, degradation, estimated = restore_image(image, plan, batch, share, share.note)
-        before = image if picture.keeps_input else None
-        return Restored(plan, degradation, estimated, degradation.kernel_width, result, before)
+        made = restore_image(image, plan, batch, share, share.note)
+        for warning in warnings_of(made.consistency):
+            picture.warn(warning)
+        return made.ready(plan, image if picture.keeps_input else None)
 
 
 def finish(picture: Picture, outcome: Outcome[Restored | None]) -> None:
@@ -97,6 +99,7 @@ def _write_and_tell(
         frames=restored.frames,
         estimated_kernel_width=restored.estimated.kernel_width,
         estimated_noise_level=round(restored.estimated.noise_level, 2),
+        **fields_of(restored.consistency),
     )
     if restored.before is not None:
         _show(picture, restored, restored.before)
@@ -135,6 +138,11 @@ def _write(picture: Picture, restored: Restored) -> None:
         outputs.save_degradation(
             *(restored.degradation, stem, origin, picture.may_replace, picture.recorder)
         )
+        if restored.consistency is not None and restored.before is not None:
+            outputs.save_consistency(
+                *(restored.consistency.map, restored.before.pixels, stem),
+                *(picture.may_replace, picture.recorder),
+            )
     if options.compare and restored.before is not None:
         compared = COMPARISONS[options.compare_mode or "side-by-side"]
         both, path = compared(restored.before, restored.result), picture.compared
@@ -147,7 +155,9 @@ def _show(picture: Picture, restored: Restored, before: Image) -> None:
     from dmsr_cli.pages import Exhibit
 
     kernel, noise_map = restored.degradation.kernel, restored.degradation.noise_map
-    exhibit = Exhibit(before, kernel, noise_map, restored.result)
+    found = restored.consistency
+    consistency_map = None if found is None else found.map
+    exhibit = Exhibit(before, kernel, noise_map, restored.result, consistency_map)
     picture.share.report.show(picture.record, exhibit)
 
 

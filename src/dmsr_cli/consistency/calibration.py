@@ -1,0 +1,10 @@
+"""Numbers that `benchmarks/consistency.py --calibrate` measures for the bundled models."""
+
+UNEXPLAINED_FLOOR = 2.4
+"""What is usually left unexplained of a picture without noise: root mean square, 0-255 scale."""
+UNEXPLAINED_SHARE = 0.27
+"""How it grows with the estimated noise level."""
+PEAKS_LIMIT = 9.0
+"""Limits of the tests in `damage.py`, each for a very large picture."""
+GRID_LIMIT = 0.09
+DIRECTION_LIMIT = 0.95
