@@ -27,7 +27,7 @@ SCHEMA = json.loads(
 MODEL = ("--model", "tiny.safetensors")
 JSON_TYPES: dict[str, Any] = {
     **{"null": type(None), "string": str, "array": list},
-    **{"integer": int, "number": (int, float)},
+    **{"integer": int, "number": (int, float), "boolean": bool},
 }
 
 

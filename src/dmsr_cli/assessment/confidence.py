@@ -57,19 +57,19 @@ NOISE_TERMS: Mapping[str, Callable[[Clues], float]] = {
 }
 
 # What benchmarks/confidence.py prints, for the bundled models of the lite family.
-KERNEL_INTERCEPT = -2.591
+KERNEL_INTERCEPT = -3.027
 KERNEL_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "misfit": Coefficient(-0.447, -4.733, -0.689),
-    "noise over detail": Coefficient(-0.482, -1.248, 1.353),
-    "fineness": Coefficient(0.495, 0.676, 1.681),
-    "pixels": Coefficient(0.116, 2.708, 9.143),
+    "misfit": Coefficient(-0.508, -4.581, -0.699),
+    "noise over detail": Coefficient(-0.472, -1.266, 1.386),
+    "fineness": Coefficient(0.741, 0.677, 1.669),
+    "pixels": Coefficient(0.133, 2.708, 9.143),
 }
-NOISE_INTERCEPT = -0.338
+NOISE_INTERCEPT = -0.460
 NOISE_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "disagreement": Coefficient(-8.038, 0.002, 1.940),
-    "noise over detail": Coefficient(1.352, -1.248, 1.353),
-    "clipped noise": Coefficient(-0.288, 0.000, 26.930),
-    "pixels": Coefficient(0.342, 2.708, 9.143),
+    "disagreement": Coefficient(-7.600, 0.002, 1.918),
+    "noise over detail": Coefficient(1.428, -1.266, 1.386),
+    "clipped noise": Coefficient(-0.293, 0.000, 27.030),
+    "pixels": Coefficient(0.358, 2.708, 9.143),
 }
 
 
