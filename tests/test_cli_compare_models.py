@@ -168,6 +168,7 @@ def test_no_model_works(folder: Path, compare) -> None:
         (["--skip-existing"], MODELS, "--skip-existing exclude each other"),
         (["--watch"], MODELS, "--watch exclude each other"),
         (["--dry-run"], MODELS, "--dry-run exclude each other"),
+        (["--compare-page", "p.html"], MODELS, "--compare-page exclude each other"),
         (["-o", "-"], MODELS, "use -o FILE"),
         (["--compare-crop", "1,2,0,4"], MODELS, "is not a part of a picture"),
         (["--compare-crop", "a"], MODELS, "is not a part of a picture"),

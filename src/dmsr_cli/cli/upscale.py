@@ -134,6 +134,7 @@ def upscale(
     if compare_models is not None:
         refuse_several("--compare-models")
         given = {"--model": model is not None, "--size": size is not None, "--passes": passes > 1}
+        given["--compare-page"] = compare_page is not None
         check_sheet(options, {**given, "--watch": watch, "--dry-run": dry_run})
     elif compare_crop is not None:
         raise click.UsageError("--compare-crop is for --compare-models")
