@@ -96,7 +96,7 @@ class Degradation:
         return self.with_denoise(level / max(self.noise_level, 1e-6))
 
     def with_denoise(self, factor: float) -> Degradation:
-        """The same kernel, with the noise map times `factor` (1 leaves it, less keeps more noise)."""
+        """The same kernel, with the noise map times `factor` (1 leaves it, 0 is no noise)."""
         if not 0 <= factor < float("inf"):
             raise SettingsError(f"denoise must be 0 or greater, not {factor}")
         return replace(self, noise_map=self.noise_map * np.float32(factor))
