@@ -7,7 +7,7 @@
 The pictures of --data are degraded in 26 ways, some as the models expect and some not
 (`damages.py`). Printed is, for each way, the consistency (median, and 5 % to 95 %), the share of
 pictures that get the warning, and the estimated noise level. --calibrate prints the constants that
-`consistency/calibration.py` holds. The limit of a test lies three quarters of the way
+`consistency/calibration.py` holds. The limit of a test lies two thirds of the way
 (of the logarithm) from what 99.5 % of the pictures in range stay below to what 95 % of those with
 the damage that it is for exceed: a needless warning is worse than a missing one, and a JPEG of good
 quality needs none. If the two overlap, it is the former.
@@ -35,7 +35,7 @@ from dmsr_cli.images import find_images
 FALSE_ALARMS = 0.005
 """Of each test, on the pictures that it is calibrated with."""
 MISSED = 0.05
-TOWARDS_DAMAGE = 0.75
+TOWARDS_DAMAGE = 2 / 3
 CAUGHT_BY_TEST = (
     ("salt and pepper",),
     ("JPEG 10", "JPEG 20", "JPEG 30", "JPEG 40"),

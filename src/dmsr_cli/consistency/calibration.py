@@ -4,7 +4,7 @@ UNEXPLAINED_FLOOR = 2.3
 """What is usually left unexplained of a picture without noise: root mean square, 0-255 scale."""
 UNEXPLAINED_SHARE = 0.26
 """How it grows with the estimated noise level."""
-PEAKS_LIMIT = 9.1
+PEAKS_LIMIT = 8.8
 """Limits of the tests in `damage.py`, each for a very large picture."""
-GRID_LIMIT = 0.082
-DIRECTION_LIMIT = 0.98
+GRID_LIMIT = 0.069
+DIRECTION_LIMIT = 0.96
