@@ -185,6 +185,14 @@ class TestBatch:
             assert batch.lr.min() < 0  # float LR is not clipped
             assert batch.lr.max() > 1
 
+    @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+    def test_so_many_are_free_of_noise(self, share: float) -> None:
+        settings = {"batch": 400, "patch": 4, "noise_levels": (30.0, 75.0), "eight_bit": 0.0}
+        batch = source_of(random_picture(60, 60), noise_free=share, **settings).batch(1)
+        levels = batch.degradation.noise_map.flatten(1).std(dim=1) * 255
+        assert ((levels < 1e-4) | (levels > 15)).all()
+        assert abs(float((levels < 1e-4).float().mean()) - share) < (0.1 if 0 < share < 1 else 1e-9)
+
     @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
     def test_so_many_are_told_another_kernel(self, share: float, expected: float) -> None:
         settings = {"batch": 400, "patch": 2, "told_kernels": share}

@@ -140,6 +140,8 @@ class PatchSource:
         patches = self._gather().permute(0, 3, 1, 2).float() / 255
         widths = self._stratified(*settings.kernel_widths)
         levels = self._stratified(*settings.noise_levels).view(-1, 1, 1, 1) / 255
+        if settings.noise_free:  # no draw without it: batches of older recipes stay the same
+            levels = levels * (self._uniform(settings.batch, 1, 1, 1) >= settings.noise_free)
         rounded = self._uniform(settings.batch, 1, 1, 1) < settings.eight_bit
 
         kernels = gaussian_kernel(widths, self.patch_degradation.kernel_size)

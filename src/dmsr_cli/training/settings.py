@@ -55,6 +55,9 @@ class TrainingSettings:
     """Range of Gaussian kernel widths, in HR pixels."""
     noise_levels: tuple[float, ...] = (0.0, 75.0)
     """Range of noise levels, on the 0-255 scale."""
+    noise_free: float = 0.0
+    """Share of patches without any noise, whatever `noise_levels` says: with a range alone, hardly
+    a patch is as clean as many pictures are."""
     eight_bit: float = 0.5
     """Share of LR patches that are clipped and rounded to 8 bits, as pictures in files are."""
     told_kernels: float = 0.25
@@ -97,7 +100,7 @@ class TrainingSettings:
             raise SettingsError(f"optimizer must be adam or muon, not {self.optimizer!r}")
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
-        for name in ("ema", "eight_bit", "told_kernels"):
+        for name in ("ema", "noise_free", "eight_bit", "told_kernels"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         for name, low, high in (
