@@ -13,7 +13,7 @@ import torch
 
 from dmsr_cli.errors import DataError
 from dmsr_cli.evaluation import Score, evaluate, paper_scores, to_csv, to_json
-from dmsr_cli.paper_scores import DMSR_TABLE_1
+from dmsr_cli.paper_scores import TABLE_1
 from dmsr_cli.pipeline import Model
 
 ONE_CELL = {"kernel_widths": [1.3], "noise_levels": [15.0], "lr_kinds": ["float"]}
@@ -53,9 +53,10 @@ def test_paper_scores(cell, expected):
     assert paper_scores(*cell) == expected
 
 
-def test_the_paper_table_is_whole_and_plausible():
+@pytest.mark.parametrize("method", ["IKC-vn", "SFM-vn", "DMSR"])
+def test_the_paper_table_is_whole_and_plausible(method):
     """Blur, noise and scale cost something in every row: a mistyped number would stand out."""
-    for scales in DMSR_TABLE_1.values():
+    for scales in TABLE_1[method].values():
         assert list(scales) == [2, 3, 4]
         for table in scales.values():
             assert len(table) == 7

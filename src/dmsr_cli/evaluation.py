@@ -26,7 +26,7 @@ from dmsr_cli.errors import DataError, SettingsError
 from dmsr_cli.files import display_name
 from dmsr_cli.images import find_images, read_image
 from dmsr_cli.metrics import SSIM_WINDOW, psnr, ssim
-from dmsr_cli.paper_scores import DMSR_TABLE_1
+from dmsr_cli.paper_scores import TABLE_1
 from dmsr_cli.pipeline import Model, upscale
 
 KERNEL_WIDTHS = (0.2, 1.3, 2.6)
@@ -115,7 +115,7 @@ def paper_scores(
     data: str, scale: int, kernel_width: float, noise_level: float
 ) -> tuple[float, float] | tuple[None, None]:
     """PSNR and SSIM that the paper reports for DMSR, where it does."""
-    by_name = {name.lower(): table for name, table in DMSR_TABLE_1.items()}
+    by_name = {name.lower(): table for name, table in TABLE_1["DMSR"].items()}
     table = by_name.get(data.lower(), {}).get(scale, {})
     return table.get((kernel_width, noise_level), (None, None))
 
