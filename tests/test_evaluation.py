@@ -11,10 +11,11 @@ import PIL.Image
 import pytest
 import torch
 
-from dmsr_cli.errors import DataError
-from dmsr_cli.evaluation import Score, evaluate, paper_scores, to_csv, to_json
+from dmsr_cli.errors import DataError, SettingsError
+from dmsr_cli.evaluation import evaluate, paper_scores
 from dmsr_cli.paper_scores import TABLE_1
 from dmsr_cli.pipeline import Model
+from dmsr_cli.scores import Score, from_records, to_csv, to_json
 
 ONE_CELL = {"kernel_widths": [1.3], "noise_levels": [15.0], "lr_kinds": ["float"]}
 
@@ -135,6 +136,17 @@ def test_csv_and_json(folder, model):
         }
         assert row == expected
         assert float(row["psnr"]) == score.psnr
+
+
+def test_scores_come_back_from_their_file(folder, model):
+    scores = evaluate(folder, model, **ONE_CELL)
+    assert list(from_records(json.loads(to_json(scores)), "scores.json")) == scores
+
+
+@pytest.mark.parametrize("records", [{}, [1], [{"psnr": "high"}], [{"colour": 1}], [{}]])
+def test_what_are_no_scores(records):
+    with pytest.raises(SettingsError, match=r"^scores\.json"):
+        from_records(records, "scores.json")
 
 
 def test_folders_that_cannot_be_scored(folder, model, tmp_path):

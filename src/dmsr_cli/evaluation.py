@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,30 +24,12 @@ from dmsr_cli.images import find_images, read_image
 from dmsr_cli.metrics import SSIM_WINDOW, psnr, ssim
 from dmsr_cli.paper_scores import TABLE_1
 from dmsr_cli.pipeline import Model, upscale
+from dmsr_cli.scores import Score
 
 KERNEL_WIDTHS = (0.2, 1.3, 2.6)
 NOISE_LEVELS = (0.0, 15.0, 50.0)
 LR_KINDS = ("float", "8-bit")
 """The paper's LR is float and not clipped; pictures in files are clipped and rounded."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean scores of one degradation over all pictures of a set."""
-
-    data: str
-    scale: int
-    model: str
-    kernel_width: float
-    noise_level: float
-    lr: str
-    pictures: int
-    psnr: float
-    ssim: float
-    bicubic_psnr: float
-    bicubic_ssim: float
-    paper_psnr: float | None
-    paper_ssim: float | None
 
 
 def evaluate(
@@ -118,20 +96,6 @@ def paper_scores(
     by_name = {name.lower(): table for name, table in TABLE_1["DMSR"].items()}
     table = by_name.get(data.lower(), {}).get(scale, {})
     return table.get((kernel_width, noise_level), (None, None))
-
-
-def to_csv(scores: Sequence[Score]) -> str:
-    """The scores as CSV with a header line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(Score.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(score) for score in scores)
-    return text.getvalue()
-
-
-def to_json(scores: Sequence[Score]) -> str:
-    """The scores as a JSON array of objects."""
-    return json.dumps([asdict(score) for score in scores], indent=1) + "\n"
 
 
 def _read_pictures(folder: Path, scale: int) -> list[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ from dmsr_cli.errors import SettingsError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dmsr_cli.evaluation import Score
+    from dmsr_cli.scores import Score
 
 
 @click.command()
@@ -69,8 +69,9 @@ def evaluate(
     _print(_table(scores))
     if target is not None:
         from dmsr_cli.files import atomic_write
+        from dmsr_cli.scores import to_csv, to_json
 
-        text = evaluation.to_json if target.suffix.lower() == ".json" else evaluation.to_csv
+        text = to_json if target.suffix.lower() == ".json" else to_csv
         with atomic_write(target) as temporary:
             temporary.write_text(text(scores), encoding="utf-8")
     return 0
