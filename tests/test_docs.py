@@ -13,14 +13,18 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
 
-def test_command_line_page_is_the_help() -> None:
-    spec = importlib.util.spec_from_file_location("tool", ROOT / "tools" / "write_cli_docs.py")
+@pytest.mark.parametrize(
+    ("page", "tool_name"), [("cli.md", "write_cli_docs"), ("models.md", "write_models_page")]
+)
+def test_pages_are_what_their_tool_writes(page: str, tool_name: str) -> None:
+    path = ROOT / "tools" / f"{tool_name}.py"
+    spec = importlib.util.spec_from_file_location(tool_name, path)
     assert spec is not None
     assert spec.loader is not None
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == tool.text(), (
-        "run: python tools/write_cli_docs.py"
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == tool.text(), (
+        f"run: python tools/{tool_name}.py"
     )
 
 

@@ -2,7 +2,9 @@
 
     python tools/bundle_weights.py run/dmsr-x4.safetensors dmsr-lite-x4 scores/*.json
 
-The score files come from `dmsr evaluate -o FILE.json`; float LR is what goes into the table.
+The score files come from `dmsr evaluate -o FILE.json`. Set5 with float LR goes into the table,
+all of them into the model's facts (bundled/NAME.json), whose texts are edited by hand. Write the
+page of models anew afterwards: `python tools/write_models_page.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from pathlib import Path
 
 import click
 
+from dmsr_cli.model_facts import ModelFacts, facts_text, read_facts
+from dmsr_cli.scores import from_records
 from dmsr_cli.weights import (
     BUNDLED_FOLDER,
     ModelEntry,
@@ -43,12 +47,18 @@ def main(weights: Path, name: str, scores: tuple[Path, ...]) -> None:
     file = f"{name}.safetensors"
     BUNDLED_FOLDER.mkdir(exist_ok=True)
     shutil.copyfile(weights, BUNDLED_FOLDER / file)
-    psnr = {}
-    for path in scores:
-        for score in json.loads(path.read_text()):
-            if score["lr"] == "float":
-                cell = f"[{score['kernel_width']:g}, {score['noise_level']:g}]"
-                psnr[f"{score['data']} {cell}"] = round(score["psnr"], 2)
+    measured = [
+        dataclasses.replace(score, model=name)
+        for path in scores
+        for score in from_records(json.loads(path.read_text()), str(path))
+    ]
+    psnr = {
+        f"{score.data} [{score.kernel_width:g}, {score.noise_level:g}]": round(score.psnr, 2)
+        for score in measured
+        if (score.data, score.lr) == ("Set5", "float")
+    }
+    facts = dataclasses.replace(read_facts(name) or ModelFacts(), scores=tuple(measured))
+    (BUNDLED_FOLDER / f"{name}.json").write_text(facts_text(facts), encoding="utf-8")
     config = read_config(weights)
     entry = ModelEntry(
         name=name,

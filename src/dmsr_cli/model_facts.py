@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,5 +72,12 @@ def read_facts(name: str) -> ModelFacts | None:
     if cost is not None:
         values["cost"] = from_mapping(Cost, cost, f"{path}: cost")
     values["scores"] = from_records(scores, str(path))
-    values["weaknesses"] = tuple(values.get("weaknesses", ()))
     return from_mapping(ModelFacts, values, str(path))
+
+
+def facts_text(facts: ModelFacts) -> str:
+    """What `read_facts` reads: JSON, one score a line."""
+    values = dataclasses.asdict(facts)
+    scores = [json.dumps(score) for score in values.pop("scores")]
+    head = json.dumps(values, indent=1, ensure_ascii=False).removesuffix("\n}")
+    return f'{head},\n "scores": [\n  ' + ",\n  ".join(scores) + "\n ]\n}\n"
