@@ -28,9 +28,9 @@ ORDER = [
         "paper_scores",
         "metrics",
     ),
-    *("visual", "pages", "model", "hub", "weights_table", "weights", "tiling"),
+    *("visual", "pages", "model", "hub", "weights_table", "weights", "copies", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
-    *("evaluation", "training", "cli"),
+    *("evaluation", "training", "publishing", "pretrained", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

@@ -14,6 +14,7 @@ import click
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import reason_of
+from dmsr_cli.hub.connection import be_quiet
 from dmsr_cli.interruption import end_at_once
 from dmsr_cli.locks import released_at_the_end
 from dmsr_cli.processes import launched_rank
@@ -23,6 +24,7 @@ COMMANDS = {
     "estimate": "Show what is wrong with pictures: blur kernel and noise.",
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
+    "weights": "List, fetch, verify and publish models.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with released_at_the_end():
         if arguments is not None:
             return _run(list(arguments))
+        be_quiet()
         with end_at_once():
             return _run(sys.argv[1:])
 
