@@ -22,6 +22,8 @@ OnBytes = Callable[[int, "int | None"], None]
 
 PATIENCE = 60.0
 """Seconds to wait where the Hub asks for patience; a longer wait is left to the user."""
+_BLOCK_BYTES = 2**18
+"""What is taken at a time: the library's 10 MB show no progress, and are lost at a cut."""
 _PAUSES = (1.0, 3.0)
 """Seconds before a busy Hub is asked again, if it does not say when."""
 _BUSY = {429, 500, 502, 503, 504}
@@ -76,8 +78,9 @@ def _fetch(
     before = find_cached(where)
     options: dict[str, Any] = {}
     with explained(where):
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
 
+        constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _BLOCK_BYTES)
         if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
             options["tqdm_class"] = _bar_class(on_bytes)
         path = Path(

@@ -20,7 +20,7 @@ SHOWN_TEST = "Set5 [1.3, 15]"
 """Whose PSNR the table has: moderate blur and moderate noise."""
 
 
-@click.command("list")
+@click.command("list", short_help="Show the models and where they are.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per model on stdout.")
 @debug_option
 def list_models(as_json: bool, debug: bool) -> int:

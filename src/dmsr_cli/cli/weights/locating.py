@@ -11,7 +11,7 @@ from dmsr_cli.cli.weights.choosing import entries_of
 from dmsr_cli.errors import SettingsError, WeightsError
 
 
-@click.command("path")
+@click.command("path", short_help="Print where a model is.")
 @click.argument("name", metavar="NAME|hf://OWNER/REPO/FILE")
 @click.option("-s", "--scale", type=ScaleType(), help="Which model of a family.  [default: 4]")
 @debug_option

@@ -35,7 +35,7 @@ class Wanted:
     source: ModelEntry | hub.HubFile | DmsrError
 
 
-@click.command()
+@click.command(short_help="Fetch models.")
 @click.argument("names", nargs=-1, metavar="[NAME|hf://OWNER/REPO[/FILE][@REVISION]...]")
 @click.option(
     "--force",

@@ -8,7 +8,7 @@ from dmsr_cli.cli.options import debug_option
 from dmsr_cli.cli.weights.choosing import size_text
 
 
-@click.command()
+@click.command(short_help="Publish models on the Hub.")
 @click.argument("models", nargs=-1, required=True, metavar="FILE|NAME...")
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Made if it is missing.")
 @click.option("--revision", default="main", show_default=True, help="Branch; made if missing.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dmsr_cli.weights_table import ModelEntry
 
 
-@click.command()
+@click.command(short_help="Check the models that are here.")
 @click.argument("names", nargs=-1, metavar="[NAME...]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @debug_option
