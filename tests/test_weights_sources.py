@@ -332,7 +332,7 @@ class TestHub:
         for token in (None, "hf_other"):
             if token:
                 monkeypatch.setenv("HF_TOKEN", token)
-            with pytest.raises(WeightsError, match="or it is private.*HF_TOKEN") as error:
+            with pytest.raises(WeightsError, match=r"or it is private.*HF_TOKEN") as error:
                 weights.resolve_model(f"hf://{REPO}")
             message(error)
         monkeypatch.setenv("HF_TOKEN", "hf_reader")
@@ -346,6 +346,7 @@ class TestHub:
             hub.elsewhere = store.url
             assert weights.resolve_model(f"hf://{REPO}").path.read_bytes() == content
             assert any(request.startswith("GET") for request in store.requests)
+            assert store.tokens == {None}
 
     def test_scale_decides_between_several(self, hub: FakeHub, content: bytes) -> None:
         files = {"a-x4.safetensors": content, "a-x2.safetensors": b"", "README.md": b""}

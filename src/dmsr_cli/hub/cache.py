@@ -51,7 +51,7 @@ def set_aside(path: Path) -> Path:
             target = content.parent / content.readlink()
             content.unlink()
             content = target
-        aside = content.with_name(content.name + BAD_SUFFIX)
+        aside = content.parent.resolve() / (content.name + BAD_SUFFIX)
         return content.replace(aside)
     except OSError as error:
         raise WeightsError(

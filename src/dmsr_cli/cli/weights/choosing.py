@@ -41,4 +41,4 @@ def chosen_entries(names: Sequence[str]) -> list[ModelEntry]:
 
 def size_text(size: float) -> str:
     """A number of bytes for people."""
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"

@@ -78,5 +78,6 @@ def _line(record: dict[str, Any]) -> str:
     if record["place"] == "bundled":
         return f"{text}\n    it is not used; install dmsr-cli again"
     if "moved_to" in record:
-        return f"{text}\n    moved to {display_name(record['moved_to'])}; dmsr weights pull {name}"
+        aside = display_name(record["moved_to"])
+        return f"{text}\n    moved to {aside}\n    it is fetched anew when it is needed"
     return text
