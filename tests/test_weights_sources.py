@@ -402,6 +402,22 @@ class TestHub:
         hub.trouble = None
         assert weights.resolve_model(NAME, None).path.read_bytes() == content
 
+    def test_another_version_on_the_hub_is_not_used(
+        self, table: Path, hub: FakeHub, private_cache: Path
+    ) -> None:
+        hub.repositories[REPO][FILE] = b"another"
+        with pytest.raises(WeightsError, match="install the newest dmsr-cli") as error:
+            weights.resolve_model(NAME)
+        message(error)
+        assert list(private_cache.rglob("*.safetensors")) == []
+        assert [path.read_bytes() for path in private_cache.rglob("*.bad")] == [b"another"]
+
+    def test_page_in_place_of_the_file(self, hub: FakeHub) -> None:
+        hub.trouble = "html body"
+        with pytest.raises(WeightsError, match="not the whole file") as error:
+            weights.resolve_model(f"hf://{REPO}/{FILE}")
+        assert "proxy" in message(error)
+
     def test_wrong_bytes_without_a_hash(self, hub: FakeHub) -> None:
         hub.trouble = "body"
         with pytest.raises(WeightsError, match="came damaged, and is not used"):
