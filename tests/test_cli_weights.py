@@ -349,6 +349,7 @@ def test_a_fine_tune_is_used_elsewhere(hub: FakeHub, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "photo_x4.png").size == (96, 80)
     assert not any("mine-x2" in request for request in hub.requests), "only what is needed"
     assert "%|" not in done.stderr, "the library's own bar"
+    assert done.stderr.splitlines() == ["hf://me/mine/mine-x4.safetensors on cpu"]
 
 
 @pytest.mark.parametrize("command", ["upscale", "estimate", "evaluate"])

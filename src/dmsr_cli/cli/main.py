@@ -7,6 +7,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -14,7 +15,6 @@ import click
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
 from dmsr_cli.files import reason_of
-from dmsr_cli.hub.connection import be_quiet
 from dmsr_cli.interruption import end_at_once
 from dmsr_cli.locks import released_at_the_end
 from dmsr_cli.processes import launched_rank
@@ -30,6 +30,11 @@ COMMANDS = {
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+_HUB_QUIET = {
+    "HF_HUB_VERBOSITY": "critical",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
+}
 _TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -71,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with released_at_the_end():
         if arguments is not None:
             return _run(list(arguments))
-        be_quiet()
+        _quiet_the_hub_library()
         with end_at_once():
             return _run(sys.argv[1:])
 
@@ -107,6 +112,13 @@ def _run(arguments: list[str]) -> int:
 
         _say(f"internal error: {describe(error)}; run again with --debug to see where")
         return 1
+
+
+def _quiet_the_hub_library() -> None:
+    """Its bars and warnings must not stand beside ours; what the environment says of them holds."""
+    for name, value in _HUB_QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"huggingface_hub\b")
 
 
 def _is_of_standard_output(error: Exception) -> bool:

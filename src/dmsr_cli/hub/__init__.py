@@ -11,7 +11,6 @@ from dmsr_cli.hub.address import HubFile as HubFile
 from dmsr_cli.hub.address import parse_hub_address as parse_hub_address
 from dmsr_cli.hub.cache import find_cached as find_cached
 from dmsr_cli.hub.cache import set_aside as set_aside
-from dmsr_cli.hub.connection import be_quiet as be_quiet
 from dmsr_cli.hub.connection import is_offline as is_offline
 from dmsr_cli.hub.connection import offline as offline
 from dmsr_cli.hub.explaining import not_on_this_computer as not_on_this_computer

@@ -1,17 +1,11 @@
-"""Whether the Hub may be asked, which Hub that is, and that its library keeps quiet."""
+"""Whether the Hub may be asked, and which Hub that is."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_QUIET = {
-    "HF_HUB_VERBOSITY": "critical",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
-}
 _forbidden = 0
 """How many `offline` blocks this process is in; one count for all its threads."""
 
@@ -44,13 +38,3 @@ def is_offline() -> bool:
 def endpoint() -> str | None:
     """The Hub to ask if the environment names one; read now, not when the library was imported."""
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-
-
-def be_quiet() -> None:
-    """Keep the Hub library's own bars and warnings off this process's standard error.
-
-    To be called before the library is imported. What the environment says about it holds.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", module=r"huggingface_hub\b")
