@@ -128,6 +128,7 @@ class TestPull:
         status, out, err = run("pull", "--offline")
         assert (status, out, hub.requests) == (1, "", [])
         assert re.fullmatch(r"dmsr: error: no intact copy .* --offline forbids .*\n", err)
+        assert run("pull", "--offline", "--force")[0] == 2
         assert run("pull")[0] == 0, "the option holds for one command"
 
 

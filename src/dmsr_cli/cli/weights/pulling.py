@@ -53,6 +53,10 @@ def pull(names: tuple[str, ...], force: bool, as_json: bool, debug: bool) -> int
     that is cut is taken up where it ended. One bad name or file does not stop the others; exit
     status 1 if there was one.
     """
+    from dmsr_cli.hub import is_offline
+
+    if force and is_offline():
+        raise click.UsageError("--force fetches from the Hub, which must not be asked")
     wanted = _all_wanted(names)
     records = _fetch_all(wanted, force, debug)
     for record in records:
