@@ -29,19 +29,10 @@ ORDER = [
         "scores",
         "metrics",
     ),
-    *(
-        "visual",
-        "pages",
-        "model",
-        "hub",
-        "weights_table",
-        "model_facts",
-        "model_card",
-        "weights",
-        "tiling",
-    ),
+    *("visual", "pages", "model", "hub"),
+    *("weights_table", "model_facts", "model_card", "weights", "copies", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
-    *("evaluation", "training", "cli"),
+    *("evaluation", "training", "publishing", "pretrained", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

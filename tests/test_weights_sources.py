@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import os
 import pickle
@@ -16,7 +18,9 @@ import pytest
 
 from dmsr_cli import weights
 from dmsr_cli.errors import SettingsError, WeightsError
+from dmsr_cli.hub import download, offline, parse_hub_address
 from hub_server import FakeHub
+from private_hub import isolate, use_table
 from tiny_weights import FILE, NAME, REPO, message, table_text, tiny_content
 
 
@@ -34,17 +38,7 @@ def file(tmp_path: Path, content: bytes) -> Path:
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the user's cache, token or proxy, and no retry waits."""
-    cache = tmp_path / "cache"
-    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_ENDPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    return cache
+    return isolate(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -56,12 +50,7 @@ def hub(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def table(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A table with one model, used instead of the project's own; nothing is bundled."""
-    path = tmp_path / "weights.toml"
-    path.write_text(table_text(content))
-    monkeypatch.setattr("dmsr_cli.weights_table.find_weights_table", lambda: path)
-    monkeypatch.setattr(weights, "BUNDLED_FOLDER", tmp_path / "bundled")
-    return path
+    return use_table(tmp_path, content, monkeypatch)
 
 
 class TestResolve:
@@ -227,6 +216,7 @@ class TestHub:
             ("denied", "HF_TOKEN"),
             (403, "forbids"),
             (429, "too many requests"),
+            (500, "HTTP status 500"),
             (503, "HTTP status 503"),
         ],
     )
@@ -250,6 +240,148 @@ class TestHub:
         hub.trouble = None
         assert weights.resolve_model(NAME, None).path.is_file()
 
+    def test_a_cut_connection_is_taken_up_where_it_ended(self, hub: FakeHub) -> None:
+        content = os.urandom(2**20)
+        hub.repositories[REPO]["large.bin.safetensors"] = content
+        hub.trouble = "cut once"
+        counts: list[tuple[int, int | None]] = []
+        where = parse_hub_address(f"hf://{REPO}/large.bin.safetensors")
+        path = download(where, on_bytes=lambda *count: counts.append(count))
+        assert path.read_bytes() == content
+        assert hub.ranges == ["", "bytes=524288-"]
+        assert counts[-1] == (len(content), len(content))
+        assert len(counts) > 4
+
+    @pytest.mark.parametrize("trouble", ["html body", "body", "cut", "hang up"])
+    def test_nothing_wrong_stays_in_the_cache(
+        self, hub: FakeHub, private_cache: Path, trouble: str, content: bytes
+    ) -> None:
+        hub.trouble = trouble
+        with pytest.raises(WeightsError) as error:
+            weights.resolve_model(f"hf://{REPO}/{FILE}")
+        message(error)
+        assert list(private_cache.rglob("*.safetensors")) == []
+        blobs = [path for path in private_cache.rglob("blobs/*") if path.suffix != ".bad"]
+        assert blobs == []
+        hub.trouble = None
+        assert weights.resolve_model(f"hf://{REPO}/{FILE}").path.read_bytes() == content
+
+    def test_a_busy_hub_is_waited_for_within_limits(
+        self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        waited: list[float] = []
+        monkeypatch.setattr("time.sleep", waited.append)
+        hub.trouble, hub.trouble_left, hub.retry_after = 429, 2, "7"
+        assert weights.resolve_model(f"hf://{REPO}/{FILE}").path.is_file()
+        assert waited == [7, 7]
+        hub.trouble_left, hub.retry_after = 9, "3600"
+        with pytest.raises(WeightsError, match="wait 3600 seconds") as error:
+            weights.resolve_model(f"hf://{REPO}/other.safetensors")
+        message(error)
+        assert waited == [7, 7]
+        assert hub.trouble_left == 8
+        hub.retry_after = "Wed, 21 Oct 2026 07:28:00 GMT"
+        with pytest.raises(WeightsError, match="wait some minutes"):
+            weights.resolve_model(f"hf://{REPO}/other.safetensors")
+
+    def test_no_answer_ends_in_time(self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The library takes its time-out when it is imported.
+        hub.trouble = "hang"
+        original = huggingface_hub.get_hf_file_metadata
+        hasty = functools.partial(original, timeout=0.2)
+        monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hasty)
+        with pytest.raises(WeightsError, match="check the network connection") as error:
+            weights.resolve_model(f"hf://{REPO}/{FILE}")
+        assert "imeout" in message(error)
+        assert len(hub.requests) == 1
+
+    def test_what_is_cached_is_used_where_the_hub_is_not(self, hub: FakeHub) -> None:
+        spec = f"hf://{REPO}"
+        fetched = weights.resolve_model(spec).path
+        for hub.trouble in ("hang up", "html", "denied", "gated", 500, 429):
+            assert weights.resolve_model(spec).path == fetched
+        hub.trouble = None
+        with pytest.raises(WeightsError, match="no revision"):
+            weights.resolve_model(f"{spec}@v9")
+
+    @pytest.mark.parametrize(
+        ("number", "expected"),
+        [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only"), (errno.EACCES, "denied")],
+    )
+    def test_cache_that_takes_nothing(
+        self, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int, expected: str
+    ) -> None:
+        def fail(*arguments: object, **options: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("huggingface_hub.file_download.http_get", fail)
+        with pytest.raises(WeightsError, match=expected) as error:
+            weights.resolve_model(f"hf://{REPO}")
+        assert "HF_HOME" in message(error)
+
+    def test_cache_that_is_no_folder(self, hub: FakeHub, private_cache: Path) -> None:
+        private_cache.write_bytes(b"")
+        with pytest.raises(WeightsError, match="set HF_HOME to another folder") as error:
+            weights.resolve_model(f"hf://{REPO}")
+        message(error)
+
+    def test_private_repository(
+        self, hub: FakeHub, content: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.readers[REPO] = "hf_reader"
+        for token in (None, "hf_other"):
+            if token:
+                monkeypatch.setenv("HF_TOKEN", token)
+            with pytest.raises(WeightsError, match=r"or it is private.*HF_TOKEN") as error:
+                weights.resolve_model(f"hf://{REPO}")
+            message(error)
+        monkeypatch.setenv("HF_TOKEN", "hf_reader")
+        assert weights.resolve_model(f"hf://{REPO}").path.read_bytes() == content
+
+    def test_redirection(
+        self, hub: FakeHub, content: bytes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        with FakeHub({REPO: {FILE: content}}) as store:
+            hub.elsewhere = store.url
+            assert weights.resolve_model(f"hf://{REPO}").path.read_bytes() == content
+            assert any(request.startswith("GET") for request in store.requests)
+            assert store.tokens == {None}
+
+    def test_scale_decides_between_several(self, hub: FakeHub, content: bytes) -> None:
+        files = {"a-x4.safetensors": content, "a-x2.safetensors": b"", "README.md": b""}
+        hub.repositories["me/mine"] = files
+        assert weights.resolve_model("hf://me/mine", 4).name == "hf://me/mine/a-x4.safetensors"
+        for scale, expected in ((None, "-s 2, 3 or 4"), (3, "a-x2")):
+            with pytest.raises(WeightsError, match=expected) as error:
+                weights.resolve_model("hf://me/mine", scale)
+            message(error)
+        found = {2: "hf://me/mine/a-x2.safetensors", 4: "hf://me/mine/a-x4.safetensors"}
+        assert weights.models_by_scale("hf://me/mine") == found
+        files["b-x4.safetensors"] = content
+        assert weights.models_by_scale("hf://me/mine") == {}
+        with pytest.raises(WeightsError, match="name one of them"):
+            weights.resolve_model("hf://me/mine", 4)
+
+    def test_offline_takes_what_is_cached(self, table: Path, hub: FakeHub) -> None:
+        fetched = weights.resolve_model(f"hf://{REPO}").path
+        hub.requests.clear()
+        with offline():
+            assert weights.resolve_model(f"hf://{REPO}").path == fetched
+            assert weights.resolve_model(f"hf://{REPO}/{FILE}").path == fetched
+            for spec in (
+                f"hf://{REPO}/b.safetensors",
+                "hf://me/mine",
+                "hf://me/mine/b.safetensors",
+            ):
+                with pytest.raises(WeightsError, match="--offline forbids") as error:
+                    weights.resolve_model(spec)
+                assert "dmsr weights pull" in message(error)
+            fetched.write_bytes(b"damaged")
+            with pytest.raises(WeightsError, match="--offline forbids"):
+                weights.resolve_model(NAME)
+        assert hub.requests == []
+
     def test_nobody_listens(self, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with FakeHub({}) as server:
             closed = server.url
@@ -270,9 +402,25 @@ class TestHub:
         hub.trouble = None
         assert weights.resolve_model(NAME, None).path.read_bytes() == content
 
+    def test_another_version_on_the_hub_is_not_used(
+        self, table: Path, hub: FakeHub, private_cache: Path
+    ) -> None:
+        hub.repositories[REPO][FILE] = b"another"
+        with pytest.raises(WeightsError, match="install the newest dmsr-cli") as error:
+            weights.resolve_model(NAME)
+        message(error)
+        assert list(private_cache.rglob("*.safetensors")) == []
+        assert [path.read_bytes() for path in private_cache.rglob("*.bad")] == [b"another"]
+
+    def test_page_in_place_of_the_file(self, hub: FakeHub) -> None:
+        hub.trouble = "html body"
+        with pytest.raises(WeightsError, match="not the whole file") as error:
+            weights.resolve_model(f"hf://{REPO}/{FILE}")
+        assert "proxy" in message(error)
+
     def test_wrong_bytes_without_a_hash(self, hub: FakeHub) -> None:
         hub.trouble = "body"
-        with pytest.raises(WeightsError, match="not a safetensors file"):
+        with pytest.raises(WeightsError, match="came damaged, and is not used"):
             weights.resolve_model(f"hf://{REPO}/{FILE}", None)
 
     def test_damaged_cache_and_no_network(

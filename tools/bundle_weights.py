@@ -9,7 +9,6 @@ page of models anew afterwards: `python tools/write_models_page.py`.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -26,6 +25,7 @@ from dmsr_cli.weights import (
     read_config,
     read_weights_table,
 )
+from dmsr_cli.weights_table import entry_text
 
 TABLE = Path(__file__).parent.parent / "weights.toml"
 HEADER = """\
@@ -74,19 +74,7 @@ def main(weights: Path, name: str, scores: tuple[Path, ...]) -> None:
         psnr=psnr,
     )
     table = {**(read_weights_table(TABLE) if TABLE.exists() else {}), name: entry}
-    TABLE.write_text(HEADER + "".join(_text(table[key]) for key in sorted(table)))
-
-
-def _text(entry: ModelEntry) -> str:
-    values = dataclasses.asdict(entry)
-    config, psnr, key = values.pop("config"), values.pop("psnr"), values.pop("name")
-    lines = ["", f"[models.{key}]"]
-    lines += [f"{field} = {json.dumps(value)}" for field, value in values.items()]
-    lines += ["", f"[models.{key}.config]"]
-    lines += [f"{field} = {value}" for field, value in config.items()]
-    lines += ["", f"[models.{key}.psnr]"]
-    lines += [f"{json.dumps(field)} = {value}" for field, value in psnr.items()]
-    return "\n".join(lines) + "\n"
+    TABLE.write_text(HEADER + "".join(entry_text(table[key]) for key in sorted(table)))
 
 
 if __name__ == "__main__":

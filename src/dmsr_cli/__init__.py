@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from dmsr_cli.errors import DmsrError
     from dmsr_cli.images import Image, read_image, write_image
     from dmsr_cli.pipeline import Degradation, Model, estimate, load_model, upscale
+    from dmsr_cli.pretrained import DMSR
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DMSR",
     "Degradation",
     "DmsrError",
     "Image",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DMSR": "pretrained",
     "Degradation": "pipeline",
     "DmsrError": "errors",
     "Image": "images",

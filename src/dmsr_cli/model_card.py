@@ -59,7 +59,7 @@ the noise of a picture and restores it. It follows {PAPER}.
     dmsr upscale photo.png -s {first.config.scale} --model hf://{repo}/{first.file}
 
 ```python
-from dmsr_cli.model import DMSR
+from dmsr_cli import DMSR
 
 network = DMSR.from_pretrained("{repo}", filename="{first.file}")
 ```

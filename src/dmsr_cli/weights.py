@@ -70,7 +70,7 @@ def resolve_model(spec: str, scale: int | None = None) -> ResolvedWeights:
         where = hub.parse_hub_address(spec)
         _refuse_pickle_name(where.file or "", spec)
         if where.file is None:
-            where = dataclasses.replace(where, file=hub.find_only_weights(where))
+            where = dataclasses.replace(where, file=hub.find_weights(where, scale))
         return _of_scale(ResolvedWeights(str(where), hub.download(where), None), scale)
     table = {} if _looks_like_file(spec) else read_weights_table()
     entry = table.get(spec) or table.get(f"{spec}-x{scale or 4}")
@@ -86,6 +86,20 @@ def resolve_model(spec: str, scale: int | None = None) -> ResolvedWeights:
         _refuse_pickle_name(path.name, spec)
         return _of_scale(ResolvedWeights(display_name(path.name), path, None), scale)
     raise SettingsError(_unknown_model(spec, scale, table))
+
+
+def models_by_scale(spec: str) -> dict[int, str]:
+    """Addresses of the models of a Hub repository that holds several, one for each scale; else {}.
+
+    Raises:
+        SettingsError: an address of another form.
+        WeightsError: the Hub cannot be asked.
+    """
+    where = hub.parse_hub_address(spec) if spec.startswith(hub.HUB_PREFIX) else None
+    if where is None or where.file is not None:
+        return {}
+    files = hub.weights_by_scale(where)
+    return {scale: str(dataclasses.replace(where, file=file)) for scale, file in files.items()}
 
 
 def _looks_like_file(spec: str) -> bool:
@@ -124,30 +138,46 @@ def find_local_weights(entry: ModelEntry) -> Path | None:
     bundled = BUNDLED_FOLDER / entry.file
     if bundled.is_file() and file_sha256(bundled) == entry.sha256:
         return bundled
-    cached = hub.find_cached(_hub_file(entry))
+    cached = hub.find_cached(hub_file(entry))
     return cached if cached is not None and file_sha256(cached) == entry.sha256 else None
 
 
-def fetch_weights(entry: ModelEntry) -> Path:
+def fetch_weights(
+    entry: ModelEntry, *, force: bool = False, on_bytes: hub.OnBytes | None = None
+) -> Path:
     """The path of a published model with the SHA-256 that weights.toml demands.
 
     A bundled file is taken first, then the Hub cache, then the Hub. No request is made if there
-    is an intact copy; a damaged copy in the cache is replaced.
+    is an intact copy; a damaged copy in the cache is moved aside.
+
+    Args:
+        entry: the model.
+        force: fetch it from the Hub into the cache whatever is on this computer.
+        on_bytes: told of the progress of the transfer.
 
     Raises:
         WeightsError: the file cannot be fetched, or what came has another SHA-256.
     """
-    local = find_local_weights(entry)
+    local = None if force else find_local_weights(entry)
     if local is not None:
         return local
-    where = _hub_file(entry)
-    path = hub.download(where, force=hub.find_cached(where) is not None)
+    where = hub_file(entry)
+    if hub.is_offline():
+        raise WeightsError(hub.not_on_this_computer(where))
+    cached = hub.find_cached(where)
+    if cached is not None and file_sha256(cached) != entry.sha256:
+        hub.set_aside(cached)
+    path = hub.download(where, force=force, on_bytes=on_bytes)
+    found = file_sha256(path)
+    if found != entry.sha256:
+        hub.set_aside(path)
     advice = "try again later, or install the newest dmsr-cli"
-    _verify(file_sha256(path), entry.sha256, str(where), advice)
+    _verify(found, entry.sha256, str(where), advice)
     return path
 
 
-def _hub_file(entry: ModelEntry) -> hub.HubFile:
+def hub_file(entry: ModelEntry) -> hub.HubFile:
+    """Where a published model is on the Hub."""
     return hub.HubFile(entry.repo, entry.file, entry.revision)
 
 

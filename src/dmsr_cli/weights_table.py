@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,25 @@ def read_weights_table(path: Path | None = None) -> dict[str, ModelEntry]:
     if content or not isinstance(models, dict):
         raise SettingsError(f"{path}: only tables [models.NAME] may be there")
     return {name: _read_entry(name, values, f"{path}: {name}") for name, values in models.items()}
+
+
+def entry_text(entry: ModelEntry) -> str:
+    """The entry as weights.toml has it, with an empty line before it."""
+    values = dataclasses.asdict(entry)
+    config, psnr, key = values.pop("config"), values.pop("psnr"), values.pop("name")
+    lines = ["", f"[models.{_key(key)}]"]
+    lines += [f"{field} = {json.dumps(value)}" for field, value in values.items()]
+    lines += ["", f"[models.{_key(key)}.config]"]
+    lines += [f"{field} = {value}" for field, value in config.items()]
+    if psnr:
+        lines += ["", f"[models.{_key(key)}.psnr]"]
+        lines += [f"{json.dumps(field)} = {value}" for field, value in psnr.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    """A name as a part of a TOML table's name: quoted if there is a dot or the like in it."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
 def _read_entry(name: str, values: Any, where: str) -> ModelEntry:

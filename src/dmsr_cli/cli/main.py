@@ -7,6 +7,7 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -23,11 +24,17 @@ COMMANDS = {
     "estimate": "Show what is wrong with pictures: blur kernel and noise.",
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
+    "weights": "List, fetch, verify and publish models.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
+_HUB_QUIET = {
+    "HF_HUB_VERBOSITY": "critical",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_SYMLINKS_WARNING": "1",
+}
 _TAKES_NO_MORE = {errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -69,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with released_at_the_end():
         if arguments is not None:
             return _run(list(arguments))
+        _quiet_the_hub_library()
         with end_at_once():
             return _run(sys.argv[1:])
 
@@ -104,6 +112,13 @@ def _run(arguments: list[str]) -> int:
 
         _say(f"internal error: {describe(error)}; run again with --debug to see where")
         return 1
+
+
+def _quiet_the_hub_library() -> None:
+    """Its bars and warnings must not stand beside ours; what the environment says of them holds."""
+    for name, value in _HUB_QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module=r"huggingface_hub\b")
 
 
 def _is_of_standard_output(error: Exception) -> bool:

@@ -123,12 +123,12 @@ class FramesType(click.ParamType["tuple[int, int | None]"]):
 
 
 def model_options(command: Command) -> Command:
-    """-s, --model, --device, --precision: which network, and where it runs."""
+    """-s, --model, --offline, --device, --precision: which network, and where it runs."""
     return scale_option(network_options(command))
 
 
 def network_options(command: Command) -> Command:
-    """--model, --device, --precision: `model_options` without the scale."""
+    """--model, --offline, --device, --precision: `model_options` without the scale."""
     for option in (
         click.option(
             "--precision",
@@ -144,6 +144,7 @@ def network_options(command: Command) -> Command:
             metavar="auto|cpu|cuda|cuda:N|mps",
             help="Where to compute.",
         ),
+        offline_option,
         click.option(
             "--model",
             metavar="NAME|FILE|hf://OWNER/REPO[/FILE][@REVISION]",
@@ -152,6 +153,25 @@ def network_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
+
+
+def offline_option(command: Command) -> Command:
+    """--offline: it holds while the command runs, and needs no place among its parameters."""
+    return click.option(
+        "--offline",
+        is_flag=True,
+        expose_value=False,
+        callback=_forbid_requests,
+        help="Make no request to the Hub: take weights that are on this computer. HF_HUB_OFFLINE=1 "
+        "in the environment does the same.",
+    )(command)
+
+
+def _forbid_requests(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    from dmsr_cli.hub import offline
+
+    if value:
+        context.with_resource(offline())
 
 
 def scale_option(command: Command) -> Command:

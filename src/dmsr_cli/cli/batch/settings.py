@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dmsr_cli.images import DirectDecoder
     from dmsr_cli.pipeline import Model
     from dmsr_cli.resizing import Enlargement, OutputSize
+    from dmsr_cli.weights import ResolvedWeights
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,43 @@ class Models:
 
     def __init__(self, name: str | None, device: str, precision: str) -> None:
         """Only finds the weights; whether they can be used is seen when one is loaded."""
-        from dmsr_cli.weights import file_sha256, read_config, resolve_model
+        from dmsr_cli.weights import models_by_scale, resolve_model
         from dmsr_cli.weights_table import DEFAULT_FAMILY, read_weights_table
 
         self.name = name or DEFAULT_FAMILY
-        self._source, self._device, self._precision = self.name, device, precision
+        self._device, self._precision = device, precision
         self._loaded: dict[int, Model] = {}
         table = read_weights_table().values()
         family = {entry.scale: entry for entry in table if entry.family == self.name}
         self._names = {scale: entry.name for scale, entry in family.items()}
         self._sha256 = {scale: entry.sha256 for scale, entry in family.items()}
         self._kernel_sizes = {scale: entry.config.kernel_size for scale, entry in family.items()}
-        self.default_scale = 4
-        if not family:  # one model, whose scale is in its file
-            weights = resolve_model(self.name)
-            config = read_config(weights.path)
-            scale = self.default_scale = config.scale
-            self._kernel_sizes[scale] = config.kernel_size
-            self.name = self._names[scale] = weights.name
-            self._sha256[scale] = weights.sha256 or file_sha256(weights.path)
+        if not family:
+            self._names = models_by_scale(self.name)
+        self._sources = dict.fromkeys(self._names, self.name)
+        if not self._names:  # one model, whose scale is in its file
+            scale = self._look_at(resolve_model(self.name))
+            self._sources[scale], self.name = self.name, self._names[scale]
         self.scales = sorted(self._names)
+        self.default_scale = 4 if 4 in self.scales else self.scales[0]
+
+    def _look_at(self, weights: ResolvedWeights) -> int:
+        """Note what the file of a model says; returns its scale."""
+        from dmsr_cli.weights import file_sha256, read_config
+
+        config = read_config(weights.path)
+        scale = config.scale
+        self._kernel_sizes[scale] = config.kernel_size
+        self._names[scale] = weights.name
+        self._sha256[scale] = weights.sha256 or file_sha256(weights.path)
+        return scale
+
+    def _ensure_known(self, scale: int) -> None:
+        """Of several models in one repository, those that are used are fetched."""
+        from dmsr_cli.weights import resolve_model
+
+        if scale not in self._sha256:
+            self._look_at(resolve_model(self._sources[scale], scale))
 
     @cached_property
     def device(self) -> torch.device:
@@ -96,10 +114,12 @@ class Models:
 
     def kernel_size_of(self, scale: int) -> int:
         """Side of the blur kernel that the network for one of `scales` takes."""
+        self._ensure_known(scale)
         return self._kernel_sizes[scale]
 
     def sha256_of(self, scale: int) -> str:
         """Of the weight file for one of `scales`."""
+        self._ensure_known(scale)
         return self._sha256[scale]
 
     def of_scale(self, scale: int) -> Model:
@@ -108,7 +128,7 @@ class Models:
 
         if scale not in self._loaded:
             self._loaded[scale] = load_model(
-                self._source, self._device, scale=scale, precision=self._precision
+                self._sources[scale], self._device, scale=scale, precision=self._precision
             )
         return self._loaded[scale]
 
