@@ -28,7 +28,8 @@ ORDER = [
         "paper_scores",
         "metrics",
     ),
-    *("visual", "pages", "model", "hub", "weights_table", "weights", "tiling"),
+    *("visual", "pages", "model", "hub", "weights_table", "weight_file"),
+    *("weights", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
     *("evaluation", "training", "cli"),
 ]

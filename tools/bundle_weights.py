@@ -14,14 +14,8 @@ from pathlib import Path
 
 import click
 
-from dmsr_cli.weights import (
-    BUNDLED_FOLDER,
-    ModelEntry,
-    file_sha256,
-    load_weights,
-    read_config,
-    read_weights_table,
-)
+from dmsr_cli.weight_file import file_sha256, load_weights, read_config
+from dmsr_cli.weights import BUNDLED_FOLDER, ModelEntry, read_weights_table
 
 TABLE = Path(__file__).parent.parent / "weights.toml"
 HEADER = """\

@@ -62,7 +62,8 @@ class Models:
 
     def __init__(self, name: str | None, device: str, precision: str) -> None:
         """Only finds the weights; whether they can be used is seen when one is loaded."""
-        from dmsr_cli.weights import file_sha256, read_config, resolve_model
+        from dmsr_cli.weight_file import file_sha256, read_config
+        from dmsr_cli.weights import resolve_model
         from dmsr_cli.weights_table import DEFAULT_FAMILY, read_weights_table
 
         self.name = name or DEFAULT_FAMILY
