@@ -14,6 +14,7 @@ PACKAGE = Path(dmsr_cli.__file__).parent
 ORDER = [
     *(
         "errors",
+        "safe_names",
         "locks",
         "files",
         "interruption",
@@ -28,8 +29,8 @@ ORDER = [
         "paper_scores",
         "metrics",
     ),
-    *("visual", "pages", "model", "hub", "weights_table", "weight_file"),
-    *("weights", "tiling"),
+    *("visual", "pages", "model", "hub", "weights_table", "safetensors_header"),
+    *("weight_file", "weights", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
     *("evaluation", "training", "cli"),
 ]

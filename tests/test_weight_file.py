@@ -140,7 +140,7 @@ class TestFile:
     def test_truncated(self, file: Path, content: bytes, keep: int) -> None:
         file.write_bytes(content[:keep])
         for read in (weight_file.read_config, weight_file.load_weights):
-            with pytest.raises(WeightsError, match=r"truncated|not a safetensors") as error:
+            with pytest.raises(WeightsError, match=r"truncated|not a safetensors|empty") as error:
                 read(file)
             assert FILE in message(error)
 
@@ -236,7 +236,7 @@ class TestFile:
     def test_config_of_a_network_far_larger_than_the_file(self, file: Path) -> None:
         good = load_file(file)
         for config in ({"channels": 4096}, {"upsampled_channels": 4096}, {"blur_channels": 4096}):
-            with pytest.raises(WeightsError, match="more weights than the file") as error:
+            with pytest.raises(WeightsError, match="config needs") as error:
                 weight_file.load_weights(self.changed(file, good, **config))
             assert FILE in message(error)
 

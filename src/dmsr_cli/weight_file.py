@@ -11,26 +11,25 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dmsr_cli.config import DMSRConfig, from_mapping
-from dmsr_cli.errors import SettingsError, WeightsError
-from dmsr_cli.files import atomic_write, display_name, reason_of, sha256_of
+from dmsr_cli.errors import ImageError, SettingsError, WeightsError
+from dmsr_cli.files import atomic_write, check_is_file, display_name, reason_of, sha256_of
+from dmsr_cli.safetensors_header import Header, parse_json, read_header
 
 if TYPE_CHECKING:
     import torch
-    from torch.overrides import TorchFunctionMode
 
     from dmsr_cli.model import DMSR
 
-MAX_HEADER_BYTES = 10 * 2**20
-"""A longer safetensors header is refused before any memory is set aside for it."""
-ONLY_SAFETENSORS = "only safetensors files are loaded, because a pickle can run any code"
-
-_DTYPES = {"F16", "BF16", "F32"}
+MAX_CONFIG_CHARACTERS = 10_000
+MAX_PARAMETERS = 2**28
+"""Ten times the paper's largest network; a file of more is refused before it is read."""
 
 
 def verify_sha256(found: str, sha256: str, name: str, advice: str) -> None:
@@ -56,9 +55,12 @@ def file_sha256(path: Path) -> str:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """A file to read from; what fails while it is open becomes a WeightsError."""
     try:
+        if "\0" in str(path):
+            raise OSError("no file can have this name")
+        check_is_file(path, "weight file")  # opening a pipe would wait for its writer
         with path.open("rb") as file:
             yield file
-    except OSError as error:
+    except (OSError, ImageError) as error:
         raise WeightsError(f"cannot read {display_name(path)}: {reason_of(error)}") from None
 
 
@@ -69,7 +71,8 @@ def read_config(path: Path) -> DMSRConfig:
         WeightsError: the file is missing, not safetensors, truncated, or not of this network.
     """
     with _opened(path) as file:
-        return _config(path, _read_header(file, path))
+        name = display_name(path)
+        return _config(read_header(file, name), name)
 
 
 def load_weights(path: Path, sha256: str | None = None) -> DMSR:
@@ -88,33 +91,32 @@ def load_weights(path: Path, sha256: str | None = None) -> DMSR:
 
 def load_hashed_weights(path: Path, sha256: str | None = None) -> tuple[DMSR, str]:
     """As `load_weights`, and the SHA-256 of the file that was loaded."""
+    name = display_name(path)
     with _opened(path) as file:
-        _config(path, _read_header(file, path))  # nothing else is read as a whole
+        header = read_header(file, name)
+        _check_tensors(header, _config(header, name), name)  # nothing else is read as a whole
         file.seek(0)
         content = file.read()
     # From here on the file may change: what was hashed is what is used.
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None:
-        verify_sha256(found, sha256, display_name(path), "delete the file and fetch it again")
-    header = _read_header(io.BytesIO(content), path)
-    config = _config(path, header)
+        verify_sha256(found, sha256, name, "delete the file and fetch it again")
+    header = read_header(io.BytesIO(content), name)
+    config = _config(header, name)
+    _check_tensors(header, config, name)
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    model = _new_model(path, config, header, len(content))
+    model = _new_model(config, name)
     try:
         tensors = load(content)
     except SafetensorError as error:
-        raise WeightsError(
-            f"{display_name(path)} is damaged ({reason_of(error)}); fetch it again"
-        ) from None
-    for name, tensor in tensors.items():
+        raise WeightsError(f"{name} is damaged ({reason_of(error)}); fetch it again") from None
+    for key, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise WeightsError(
-                f"{display_name(path)}: {name} has values that are not finite; fetch it again"
-            )
-        tensors[name] = tensor.to(torch.float32)
+            raise WeightsError(f"{name}: {key} has values that are not finite; fetch it again")
+        tensors[key] = tensor.to(torch.float32)
     model.load_state_dict(tensors, assign=True)
     return model.eval(), found
 
@@ -169,101 +171,56 @@ def _with_sorted_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
-def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, which is JSON, with its tensors' places checked."""
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    start = file.read(9)
-    length = int.from_bytes(start[:8], "little")
-    if len(start) < 9 or start[8:] != b"{" or not 2 <= length <= MAX_HEADER_BYTES:
-        raise WeightsError(f"{display_name(path)} is not a safetensors file; {ONLY_SAFETENSORS}")
-    text = start[8:] + file.read(length - 1)
-    if 8 + length > size:
-        raise WeightsError(f"{display_name(path)} is truncated; fetch it again")
+def _config(header: Header, name: str) -> DMSRConfig:
+    """The configuration in the header of the file `name`."""
+    text = header.metadata.get("dmsr_config", "")
     try:
-        header = json.loads(text)
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-        end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-    except (ValueError, TypeError, LookupError, RecursionError):
-        raise WeightsError(f"{display_name(path)} has a damaged header; fetch it again") from None
-    if end != size:
-        raise WeightsError(f"{display_name(path)} is truncated or damaged; fetch it again")
-    return dict(header)
-
-
-def _config(path: Path, header: Mapping[str, Any]) -> DMSRConfig:
-    """The configuration in the header of `path`."""
-    try:
-        values = json.loads(header["__metadata__"]["dmsr_config"])
-    except (ValueError, TypeError, LookupError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
+        values = parse_json(text if len(text) <= MAX_CONFIG_CHARACTERS else "")
+    except (ValueError, RecursionError):
         raise WeightsError(
-            f"{display_name(path)} is not a DMSR weight file: it has no valid dmsr_config"
-        )
+            f"{name} is not a DMSR weight file: it has no valid dmsr_config"
+        ) from None
     try:
-        return from_mapping(DMSRConfig, values, display_name(path))
+        return from_mapping(DMSRConfig, values, name)
     except SettingsError as error:
         raise WeightsError(f"{error}; a newer dmsr-cli may be able to read it") from None
 
 
-def _element_limit(limit: int) -> TorchFunctionMode:
-    """A mode in which making a network of more than `limit` elements raises ValueError."""
-    import torch
-    from torch.overrides import TorchFunctionMode
+def _check_tensors(header: Header, config: DMSRConfig, name: str) -> None:
+    """Refuse a header whose tensors are not just those of the network of its configuration."""
+    from dmsr_cli.model.shapes import tensor_shapes
 
-    class ElementLimit(TorchFunctionMode):
-        elements = 0
+    found = header.tensors
+    # A wild config is refused before it takes time, here, and before it takes memory, below.
+    if config.groups * config.blocks + config.extractor_blocks > len(found):
+        raise WeightsError(f"{name}: has fewer tensors than its config has blocks; fetch it again")
+    expected = dict(tensor_shapes(config))
+    for tensor, shape in expected.items():
+        if tensor not in found:
+            raise WeightsError(f"{name}: the tensor {tensor} is missing; it is of another version")
+        if found[tensor].shape != shape:
+            raise WeightsError(
+                f"{name}: {tensor} has the shape {reprlib.repr(list(found[tensor].shape))}, "
+                f"but its config needs {list(shape)}"
+            )
+    unknown = sorted(set(found) - set(expected))
+    if unknown:
+        raise WeightsError(f"{name}: the network has no tensor {reprlib.repr(unknown[0])}")
+    parameters = sum(map(math.prod, expected.values()))
+    if parameters > MAX_PARAMETERS:
+        raise WeightsError(
+            f"{name}: its network has {parameters:,} weights; at most {MAX_PARAMETERS:,} are loaded"
+        )
 
-        def __torch_function__(
-            self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-        ) -> Any:
-            made = func(*args, **(kwargs or {}))
-            if func is torch.empty:  # what layers make their weights with
-                self.elements += made.numel()
-                if self.elements > limit:
-                    raise ValueError("it has more weights than the file")
-            return made
 
-    return ElementLimit()
-
-
-def _new_model(path: Path, config: DMSRConfig, header: Mapping[str, Any], size: int) -> DMSR:
-    """A network for the weights of a file of `size` bytes, whose header promises just those.
-
-    The device "meta" would need no limit and no memory, but it makes PyTorch import its compiler,
-    which takes longer than restoring a small picture.
-    """
+def _new_model(config: DMSRConfig, name: str) -> DMSR:
+    """A network for weights to come; the caller's random numbers go on as if nothing was."""
     import torch
 
     from dmsr_cli.model import DMSR
 
-    shown = display_name(path)
-    found = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-    # A wild config is refused before it takes time, here, and before it takes memory, below.
-    if config.groups * config.blocks > len(found):
-        raise WeightsError(f"{shown}: has fewer tensors than its config has blocks; fetch it again")
     try:
-        # No element takes less than a byte. The caller's random numbers go on as if nothing was.
-        with torch.random.fork_rng(devices=[]), _element_limit(size):
-            model = DMSR(config)
+        with torch.random.fork_rng(devices=[]):
+            return DMSR(config)
     except (RuntimeError, ValueError) as error:
-        raise WeightsError(f"{shown}: its config makes no network ({reason_of(error)})") from None
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name, shape in expected.items():
-        if name not in found:
-            raise WeightsError(f"{shown}: the tensor {name} is missing; it is of another version")
-        if found[name].get("shape") != shape:
-            raise WeightsError(
-                f"{shown}: {name} has the shape {reprlib.repr(found[name].get('shape'))}, "
-                f"but its config needs {shape}"
-            )
-        if found[name].get("dtype") not in _DTYPES:
-            raise WeightsError(
-                f"{shown}: {name} is of type {reprlib.repr(found[name].get('dtype'))}; "
-                f"only {', '.join(sorted(_DTYPES))} are loaded"
-            )
-    unknown = sorted(set(found) - set(expected))
-    if unknown:
-        raise WeightsError(f"{shown}: the network has no tensor {reprlib.repr(unknown[0])}")
-    return model
+        raise WeightsError(f"{name}: its config makes no network ({reason_of(error)})") from None

@@ -17,12 +17,13 @@ from pathlib import Path
 from dmsr_cli import hub
 from dmsr_cli.errors import SettingsError, WeightsError
 from dmsr_cli.files import display_name
-from dmsr_cli.weight_file import ONLY_SAFETENSORS, verify_sha256
+from dmsr_cli.safetensors_header import ONLY_SAFETENSORS
 from dmsr_cli.weight_file import file_sha256 as file_sha256
 from dmsr_cli.weight_file import load_hashed_weights as load_hashed_weights
 from dmsr_cli.weight_file import load_weights as load_weights
 from dmsr_cli.weight_file import read_config as read_config
 from dmsr_cli.weight_file import save_weights as save_weights
+from dmsr_cli.weight_file import verify_sha256
 from dmsr_cli.weights_table import ModelEntry as ModelEntry
 from dmsr_cli.weights_table import find_weights_table as find_weights_table
 from dmsr_cli.weights_table import read_weights_table as read_weights_table
@@ -82,7 +83,7 @@ def _looks_like_file(spec: str) -> bool:
 
 def _refuse_pickle_name(file: str, spec: str) -> None:
     if Path(file).suffix.lower() in _PICKLE_SUFFIXES:
-        raise WeightsError(f"{display_name(spec)}: {ONLY_SAFETENSORS}; convert it first")
+        raise WeightsError(f"{display_name(spec)}: {ONLY_SAFETENSORS}")
 
 
 def _of_scale(weights: ResolvedWeights, scale: int | None) -> ResolvedWeights:
