@@ -32,7 +32,7 @@ ORDER = [
     *("visual", "pages", "model", "hub", "weights_table", "safetensors_header"),
     *("weight_file", "weights", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
-    *("evaluation", "training", "cli"),
+    *("evaluation", "export", "training", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

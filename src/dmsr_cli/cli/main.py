@@ -23,6 +23,7 @@ COMMANDS = {
     "estimate": "Show what is wrong with pictures: blur kernel and noise.",
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
+    "export": "Write a model as ONNX files for other programs.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 
