@@ -39,6 +39,8 @@ def strong_model(scale: int, seed: int = 0) -> DMSR:
     network = with_strong_attention(tiny_model(seed, scale))
     with torch.no_grad():
         network.restorer.deblur.meta.weight.normal_(std=0.02)
+        for layer in (network.restorer.output, network.restorer.denoise):  # start as the identity
+            layer.weight.add_(0.1 * torch.randn_like(layer.weight))
         network.extractor.blur2.weight.mul_(20)
     return network
 

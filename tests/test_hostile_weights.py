@@ -28,9 +28,9 @@ from dmsr_cli.model import DMSR
 from dmsr_cli.model.shapes import tensor_shapes
 from dmsr_cli.safe_names import is_inner_path, is_plain_name
 from dmsr_cli.safetensors_header import MAX_HEADER_BYTES
-from dmsr_cli.weights import resolve_model
+from dmsr_cli.weights import read_weights_table, resolve_model
 from mutations import MUTATIONS, mutated, parts_of, put_together
-from tiny_weights import FILE, TINY, message, tiny_content, tiny_model
+from tiny_weights import FILE, TINY, message, table_text, tiny_content, tiny_model
 
 NAME = "extractor.head.weight"
 
@@ -366,3 +366,25 @@ def test_conversion_as_documented(tmp_path: Path) -> None:
     namespace["convert"](tmp_path / "mine.pth", TINY)
     assert weight_file.read_config(tmp_path / "mine.safetensors") == TINY
     assert (tmp_path / "mine.safetensors").read_bytes() == tiny_content()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../tiny.safetensors"),
+        ("file", "NUL.safetensors"),
+        ("file", "a\\b.safetensors"),
+        ("repo", "../tiny"),
+        ("repo", "dmsr/tiny."),
+        ("revision", "../../main"),
+        ("revision", "/etc"),
+    ],
+)
+def test_weights_table_cannot_name_other_folders(tmp_path: Path, key: str, value: str) -> None:
+    path = tmp_path / "weights.toml"
+    path.write_text(table_text(tiny_content()), "utf-8")
+    assert read_weights_table(path)
+    path.write_text(table_text(tiny_content(), **{key: value}), "utf-8")
+    with pytest.raises(SettingsError, match=key) as error:
+        read_weights_table(path)
+    message(error)
