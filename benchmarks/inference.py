@@ -52,7 +52,7 @@ from dmsr_cli.images import find_images
 from dmsr_cli.metrics import psnr
 from dmsr_cli.model import DMSR
 from dmsr_cli.training.settings import read_recipe, with_changes
-from dmsr_cli.weights import save_weights
+from dmsr_cli.weight_file import save_weights
 from meta_deblur import direct
 
 HERE = Path(__file__).parent

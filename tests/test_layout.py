@@ -14,6 +14,7 @@ PACKAGE = Path(dmsr_cli.__file__).parent
 ORDER = [
     *(
         "errors",
+        "safe_names",
         "locks",
         "files",
         "interruption",
@@ -30,9 +31,10 @@ ORDER = [
         "metrics",
     ),
     *("visual", "pages", "model", "hub"),
-    *("weights_table", "model_facts", "model_card", "weights", "copies", "tiling"),
+    *("weights_table", "model_facts", "model_card", "safetensors_header", "weight_file"),
+    *("weights", "copies", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
-    *("evaluation", "training", "publishing", "pretrained", "cli"),
+    *("evaluation", "export", "training", "publishing", "pretrained", "cli"),
 ]
 """From low to high: a module imports what stands before it, or its own package."""
 

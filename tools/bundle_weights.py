@@ -9,6 +9,7 @@ page of models anew afterwards: `python tools/write_models_page.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,14 +18,8 @@ import click
 
 from dmsr_cli.model_facts import ModelFacts, facts_text, read_facts
 from dmsr_cli.scores import from_records
-from dmsr_cli.weights import (
-    BUNDLED_FOLDER,
-    ModelEntry,
-    file_sha256,
-    load_weights,
-    read_config,
-    read_weights_table,
-)
+from dmsr_cli.weight_file import file_sha256, load_weights, read_config
+from dmsr_cli.weights import BUNDLED_FOLDER, ModelEntry, read_weights_table
 from dmsr_cli.weights_table import entry_text
 
 TABLE = Path(__file__).parent.parent / "weights.toml"

@@ -6,6 +6,7 @@ Nothing here imports torch, so that the command line can check its arguments at 
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import sys
 import types
 import typing
@@ -110,7 +111,8 @@ def from_mapping(cls: type[Settings], values: Mapping[str, Any], where: str) -> 
     unknown = sorted(set(values) - fields)
     if unknown:
         raise SettingsError(
-            f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(fields))}"
+            f"{where}: unknown setting {reprlib.repr(unknown[0])}; "
+            f"known are {', '.join(sorted(fields))}"
         )
     hints = typing.get_type_hints(cls)
     checked = {key: _checked(value, hints[key], f"{where}: {key}") for key, value in values.items()}
@@ -137,7 +139,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if kind is type(None) and value is None:
             return None
     names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-    raise SettingsError(f"{where} must be of type {names}, not {value!r}")
+    raise SettingsError(f"{where} must be of type {names}, not {reprlib.repr(value)}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

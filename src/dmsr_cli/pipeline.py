@@ -19,7 +19,8 @@ from dmsr_cli.inference.engine import Note, Task, estimate_maps, restore
 from dmsr_cli.inference.plan import Plan, Request, choose_plan
 from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box
-from dmsr_cli.weights import load_hashed_weights, resolve_model
+from dmsr_cli.weight_file import load_hashed_weights
+from dmsr_cli.weights import resolve_model
 from dmsr_cli.weights_table import DEFAULT_FAMILY
 
 Pixels = NDArray[np.float32]

@@ -12,6 +12,7 @@ from typing import Any
 from dmsr_cli import hub
 from dmsr_cli.config import SCALES, DMSRConfig, from_mapping, read_toml
 from dmsr_cli.errors import SettingsError, WeightsError
+from dmsr_cli.safe_names import is_inner_path, is_plain_name
 
 DEFAULT_FAMILY = "dmsr-lite"
 """Whose models are used where nothing is said."""
@@ -46,10 +47,14 @@ class ModelEntry:
 
     def __post_init__(self) -> None:
         plain_name = r"[\w][\w.-]*\.safetensors"
-        if not re.fullmatch(plain_name, self.file, re.ASCII):
+        if not is_plain_name(self.file) or not re.fullmatch(plain_name, self.file, re.ASCII):
             raise SettingsError(f"file must be a plain .safetensors file name, not {self.file!r}")
-        if not hub.REPOSITORY_PATTERN.fullmatch(self.repo):
+        if not is_inner_path(self.repo) or not hub.REPOSITORY_PATTERN.fullmatch(self.repo):
             raise SettingsError(f"repo must be of the form owner/name, not {self.repo!r}")
+        if not is_inner_path(self.revision):
+            raise SettingsError(f"revision must be a plain name, not {self.revision!r}")
+        if not is_plain_name(self.name):
+            raise SettingsError(f"the name of a model must be plain, not {self.name!r}")
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             raise SettingsError(f"sha256 must be 64 lower-case hex digits, not {self.sha256!r}")
         if self.size < 1 or self.parameters < 1:

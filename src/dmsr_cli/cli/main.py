@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
     "weights": "List, fetch, verify and publish models.",
+    "export": "Write a model as ONNX files for other programs.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 

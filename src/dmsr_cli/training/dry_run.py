@@ -18,7 +18,7 @@ from dmsr_cli.training.loop import check_request
 from dmsr_cli.training.settings import Recipe
 from dmsr_cli.training.step import Stepper
 from dmsr_cli.training.validation import Validator
-from dmsr_cli.weights import load_weights
+from dmsr_cli.weight_file import load_weights
 
 WARM_UP = 3
 """Steps that are not timed: memory is taken, and on CUDA the network compiled."""

@@ -14,7 +14,7 @@ from dmsr_cli.training.record import Progress, Record
 from dmsr_cli.training.settings import Recipe
 from dmsr_cli.training.step import Stepper
 from dmsr_cli.training.validation import Validator
-from dmsr_cli.weights import save_weights
+from dmsr_cli.weight_file import save_weights
 
 CHECKPOINT = "checkpoint.pt"
 """Name of the full state in the folder of a run."""

@@ -25,7 +25,7 @@ from dmsr_cli.training.record import Progress, Record
 from dmsr_cli.training.settings import Recipe, TrainingSettings, recipe_text
 from dmsr_cli.training.step import Stepper
 from dmsr_cli.training.validation import Validator
-from dmsr_cli.weights import load_weights
+from dmsr_cli.weight_file import load_weights
 
 
 @dataclass(frozen=True)
