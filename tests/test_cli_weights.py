@@ -120,7 +120,7 @@ class TestPull:
         assert [line.startswith("dmsr: error: ") for line in lines] == [True] * 4
         assert "did you mean" in lines[0]
         assert "b.safetensors" in lines[1]
-        assert "not a safetensors file" in lines[1]
+        assert "is a page of HTML" in lines[1]
         assert "no repository me/none" in lines[2]
         assert "not of the form" in lines[3]
 
