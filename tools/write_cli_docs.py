@@ -69,7 +69,7 @@ what each field is. Those of a picture that failed are null, but for `input`, `s
 `orientation`, `noise_confidence`, `kernel_confidence`, `consistency`, `width`, `height`,
 `megapixels` and `scale` with numbers; `and` and `or` join comparisons. What is null fulfils none.
 
-    dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 mv -t noisy/
+    dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 -r mv -t noisy/
 """
 
 
