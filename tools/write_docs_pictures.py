@@ -25,9 +25,9 @@ EXAMPLES = ROOT / "examples"
 TARGET = ROOT / "docs" / "images"
 QUALITY = 90
 """Of the files: JPEG has a tenth of a PNG's bytes, and shows nothing of its own at this size."""
-LETTERS = Window(top=380, left=500, height=300, width=400)
+LETTERS = Window(top=390, left=600, height=280, width=300)
 """Of the enlarged street sign: the end of its first word."""
-EYE = Window(top=260, left=420, height=300, width=400)
+EYE = Window(top=270, left=480, height=280, width=300)
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _write(
 
 
 def _under_its_name(name: str, picture: Pixels) -> Pixels:
-    return stacked([text_picture(name, 20), picture])
+    return stacked([text_picture(name, 26), picture])
 
 
 if __name__ == "__main__":
