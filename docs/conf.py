@@ -83,6 +83,7 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (_visit_inline, None), (_visit_block, None))
     app.connect("source-read", _add_contents)
+    app.connect("env-get-outdated", _read_contents_anew)
     app.connect("autodoc-process-docstring", _read_sections)
     app.connect("autodoc-process-signature", _name_types)
 
@@ -95,6 +96,11 @@ def _add_contents(app: Sphinx, name: str, source: list[str]) -> None:
         entries = [f"/{page}" for page in pages if (ROOT / f"{page}.md").exists()]
         options = [f":caption: {caption}", ":titlesonly:"]
         source[0] += "\n".join(["", "```{toctree}", *options, "", *entries, "```", ""])
+
+
+def _read_contents_anew(app: Sphinx, *of_the_build: Any) -> list[str]:
+    """The contents depend on which pages are there, of which Sphinx knows nothing."""
+    return [root_doc]
 
 
 def _read_sections(
