@@ -8,7 +8,7 @@ DEMO := demo-output
 # Processes that share the tests, each file in one.
 JOBS ?= 2
 
-.PHONY: demo test fuzz check format clean
+.PHONY: demo test fuzz check format docs clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/dmsr upscale examples/cat_noisy.png -s 4 -o $(DEMO)/ --compare --overwrite
@@ -30,6 +30,11 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site; a warning is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -n -q -c docs . build/site
+	@echo "documentation: build/site/index.html"
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist

@@ -69,14 +69,14 @@ what each field is. Those of a picture that failed are null, but for `input`, `s
 `orientation`, `noise_confidence`, `kernel_confidence`, `consistency`, `width`, `height`,
 `megapixels` and `scale` with numbers; `and` and `or` join comparisons. What is null fulfils none.
 
+    dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 -r mv -t noisy/
+
 `dmsr weights list --json` prints one object for each model: `name`, `family`, `scale`, `size`
 (bytes), `parameters`, `place` (`bundled`, `cached`, or null if it is not here), `path`, `fault`
 (what is wrong with the file, else null), `psnr` (dB by test), `license`, `sha256`, `hub` (its
 address) and `revision`. `weights pull --json` prints `name`, `status` (`fetched`, `there`,
 `failed`), `path`, `size` and `error` for each file; `weights verify --json` prints `name`, `status`
 (`intact`, `bad`, `missing`), `place`, `path`, `fault` and, of a bad file in the cache, `moved_to`.
-
-    dmsr estimate photos/ -r --where "noise_level > 20" -0 | xargs -0 mv -t noisy/
 """
 
 
