@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 from dmsr_cli import weights
 from dmsr_cli.cli.main import main
 from dmsr_cli.config import tomllib
+from dmsr_cli.scores import Score, to_json
 from dmsr_cli.weights_table import ModelEntry, entry_text, read_weights_table
 from hub_server import COMMIT, FakeHub
 from private_hub import isolate, use_table
@@ -221,6 +223,25 @@ class TestPush:
         assert sorted(files) == [".gitattributes", "README.md", "mine-x4.safetensors"]
         assert f"hf://me/mine/{entry.file}" in files["README.md"].decode()
         assert weights.fetch_weights(entry).read_bytes() == trained.read_bytes()
+
+    def test_scores_go_into_the_card(
+        self, run: Run, hub: FakeHub, trained: Path, tmp_path: Path
+    ) -> None:
+        score = Score("Mine", 4, "m", 1.3, 15.0, "float", 3, 27.541, 0.8, 25.0, 0.7, None, None)
+        other = dataclasses.replace(score, scale=2, psnr=33.0)
+        file = tmp_path / "scores.json"
+        file.write_text(to_json([score, other]))
+        status, out, err = run("push", trained, "--repo", "me/mine", "--scores", file)
+        assert status == 0, err
+        (written,) = tomllib.loads(out)["models"].values()
+        assert written["psnr"] == {"Mine [1.3, 15]": 27.54}
+        card = hub.repositories["me/mine"]["README.md"].decode()
+        assert "| Mine | float | 1.3 | 15 | 25.00 / 0.7000 | 27.54 / 0.8000 |" in card
+        assert "33.00" not in card  # that is of a x2 model
+        file.write_text("{}")
+        status, out, err = run("push", trained, "--repo", "me/mine", "--scores", file)
+        assert (status, out) == (2, "")
+        assert "scores.json: not scores" in err
 
     def test_several_in_one_repository(
         self, run: Run, hub: FakeHub, trained: Path, tmp_path: Path

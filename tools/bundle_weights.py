@@ -10,14 +10,13 @@ page of models anew afterwards: `python tools/write_models_page.py`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import click
 
 from dmsr_cli.model_facts import ModelFacts, facts_text, read_facts
-from dmsr_cli.scores import from_records
+from dmsr_cli.scores import psnr_by_test, read_scores
 from dmsr_cli.weight_file import file_sha256, load_weights, read_config
 from dmsr_cli.weights import BUNDLED_FOLDER, ModelEntry, read_weights_table
 from dmsr_cli.weights_table import entry_text
@@ -43,15 +42,9 @@ def main(weights: Path, name: str, scores: tuple[Path, ...]) -> None:
     BUNDLED_FOLDER.mkdir(exist_ok=True)
     shutil.copyfile(weights, BUNDLED_FOLDER / file)
     measured = [
-        dataclasses.replace(score, model=name)
-        for path in scores
-        for score in from_records(json.loads(path.read_text()), str(path))
+        dataclasses.replace(score, model=name) for path in scores for score in read_scores(path)
     ]
-    psnr = {
-        f"{score.data} [{score.kernel_width:g}, {score.noise_level:g}]": round(score.psnr, 2)
-        for score in measured
-        if (score.data, score.lr) == ("Set5", "float")
-    }
+    psnr = psnr_by_test([score for score in measured if score.data == "Set5"])
     facts = dataclasses.replace(read_facts(name) or ModelFacts(), scores=tuple(measured))
     (BUNDLED_FOLDER / f"{name}.json").write_text(facts_text(facts), encoding="utf-8")
     config = read_config(weights)

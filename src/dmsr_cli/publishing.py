@@ -17,7 +17,8 @@ from dmsr_cli.files import display_name
 from dmsr_cli.hub.connection import endpoint
 from dmsr_cli.hub.explaining import explained
 from dmsr_cli.model_card import CardModel, card_text
-from dmsr_cli.model_facts import read_facts
+from dmsr_cli.model_facts import ModelFacts, read_facts
+from dmsr_cli.scores import Score, psnr_by_test
 from dmsr_cli.weights import file_sha256, load_weights, resolve_model
 from dmsr_cli.weights_table import ModelEntry, read_weights_table
 
@@ -38,6 +39,8 @@ class Upload:
 
     path: Path
     entry: ModelEntry
+    scores: tuple[Score, ...] = ()
+    """Measured by whoever pushes; for the card, where nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ def prepare(
     name: str | None = None,
     license: str | None = None,
     revision: str = "main",
+    scores: Sequence[Score] = (),
 ) -> Upload:
     """Look at a model that is to be pushed; it is loaded as a whole, so that it works elsewhere.
 
@@ -69,6 +73,7 @@ def prepare(
             the file.
         license: of the weights; None for that in weights.toml, if it is there.
         revision: the branch to push to.
+        scores: of this model; those of another scale are left out.
 
     Raises:
         SettingsError: the name or the repository's name is impossible.
@@ -88,6 +93,7 @@ def prepare(
             f"{display_name(full_name)!r} cannot be a model's name: use letters, digits, '-', '_' "
             "and '.', with --name"
         )
+    measured = tuple(score for score in scores if score.scale == config.scale)
     entry = ModelEntry(
         name=full_name,
         repo=repo,
@@ -99,9 +105,9 @@ def prepare(
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         license=license or (known.license if known else UNKNOWN_LICENSE),
         config=config,
-        psnr=known.psnr if known else {},
+        psnr=known.psnr if known else psnr_by_test(measured),
     )
-    return Upload(weights.path, entry)
+    return Upload(weights.path, entry, measured)
 
 
 def check_names(uploads: Sequence[Upload]) -> None:
@@ -237,6 +243,9 @@ def _all_models(
 def _card_model(upload: Upload) -> CardModel:
     entry = upload.entry
     known = {each.name for each in _table() if each.sha256 == entry.sha256}
+    facts = read_facts(entry.name) if entry.name in known else None
+    if facts is None and upload.scores:
+        facts = ModelFacts(scores=upload.scores)
     return CardModel(
         name=entry.name,
         file=entry.file,
@@ -244,7 +253,7 @@ def _card_model(upload: Upload) -> CardModel:
         parameters=entry.parameters,
         sha256=entry.sha256,
         license=None if entry.license == UNKNOWN_LICENSE else entry.license,
-        facts=read_facts(entry.name) if entry.name in known else None,
+        facts=facts,
     )
 
 

@@ -7,10 +7,12 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from dmsr_cli.config import from_mapping
 from dmsr_cli.errors import SettingsError
+from dmsr_cli.files import display_name, reason_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,31 @@ def to_csv(scores: Sequence[Score]) -> str:
 def to_json(scores: Sequence[Score]) -> str:
     """The scores as a JSON array of objects."""
     return json.dumps([asdict(score) for score in scores], indent=1) + "\n"
+
+
+def read_scores(path: Path) -> tuple[Score, ...]:
+    """The scores in a file that `dmsr evaluate -o FILE.json` wrote.
+
+    Raises:
+        SettingsError: it cannot be read, or is something else.
+    """
+    shown = display_name(path)
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read {shown}: {reason_of(error)}") from None
+    except (ValueError, RecursionError):
+        records = None
+    return from_records(records, shown)
+
+
+def psnr_by_test(scores: Sequence[Score]) -> dict[str, float]:
+    """PSNR with float LR in dB by test, as weights.toml lists it: {"Set5 [1.3, 15]": 27.54}."""
+    return {
+        f"{score.data} [{score.kernel_width:g}, {score.noise_level:g}]": round(score.psnr, 2)
+        for score in scores
+        if score.lr == "float"
+    }
 
 
 def from_records(records: Any, where: str) -> tuple[Score, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dmsr_cli.cli.options import debug_option, scale_option
+from dmsr_cli.cli.options import debug_option, offline_option, scale_option
 from dmsr_cli.errors import DmsrError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, is_there, reason_of
 
@@ -29,6 +29,7 @@ SUFFIX = ".onnx"
               help="Where to write; one file only for one part.")  # fmt: skip
 @click.option("--part", type=click.Choice([*BOTH, "both"]), default="both", show_default=True,
               help="What estimates the degradation, or what restores with it.")  # fmt: skip
+@offline_option
 @click.option("--opset", type=click.IntRange(18, 23), default=18, show_default=True,
               help="Version of ONNX's operators.")  # fmt: skip
 @click.option("--check", is_flag=True,

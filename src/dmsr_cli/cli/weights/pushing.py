@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from dmsr_cli.cli.options import debug_option
@@ -19,6 +21,13 @@ from dmsr_cli.cli.weights.choosing import size_text
     multiple=True,
     help="What the model shall be called; once for each.  [default: the name of its file]",
 )
+@click.option(
+    "--scores",
+    "score_files",
+    multiple=True,
+    metavar="FILE",
+    help="From `dmsr evaluate -o FILE.json`, for the card of the model of that scale; repeatable.",
+)
 @click.option("--license", help="Licence of the weights, as MIT or CC-BY-4.0.")
 @click.option(
     "--overwrite",
@@ -35,6 +44,7 @@ def push(
     revision: str,
     private: bool,
     names: tuple[str, ...],
+    score_files: tuple[str, ...],
     license: str | None,
     overwrite: bool,
     dry_run: bool,
@@ -47,15 +57,21 @@ def push(
     HF_TOKEN must hold a token that may write, or `hf auth login` have stored one.
     """
     from dmsr_cli import publishing
+    from dmsr_cli.scores import read_scores
     from dmsr_cli.weights_table import entry_text
 
     if names and len(names) != len(models):
         raise click.UsageError(f"{len(models)} models and {len(names)} --name: give one for each")
+    scores = [score for file in score_files for score in read_scores(Path(file))]
     uploads = [
-        publishing.prepare(model, repo, name=name, license=license, revision=revision)
+        publishing.prepare(
+            model, repo, name=name, license=license, revision=revision, scores=scores
+        )
         for model, name in zip(models, names or [None] * len(models), strict=True)
     ]
     publishing.check_names(uploads)
+    if scores and len({upload.entry.scale for upload in uploads}) < len(uploads):
+        raise click.UsageError("--scores goes with one model of a scale: push them one by one")
     if dry_run:
         for upload in uploads:
             size = size_text(upload.entry.size)
