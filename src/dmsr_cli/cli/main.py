@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
@@ -23,6 +26,7 @@ COMMANDS = {
     "estimate": "Show what is wrong with pictures: blur kernel and noise.",
     "train": "Train a model on a folder of pictures.",
     "evaluate": "Score a model on a folder of pictures.",
+    "completion": "Print the script that lets a shell complete dmsr.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 
@@ -45,6 +49,12 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"dmsr_cli.cli.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """Commands and options that begin so, without importing the modules."""
+        found = [(name, line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=line) for name, line in found), *options]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List names and lines without importing the modules."""
@@ -69,8 +79,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with released_at_the_end():
         if arguments is not None:
             return _run(list(arguments))
+        _print_what_the_console_lacks()
         with end_at_once():
             return _run(sys.argv[1:])
+
+
+def _print_what_the_console_lacks() -> None:
+    """Escape, as on standard error, what the encoding of standard output has no sign for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it is None where it was closed
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:
