@@ -215,7 +215,8 @@ def main(only: tuple[str, ...], as_list: bool, root: Path) -> None:
         for name, step in STEPS.items():
             click.echo(f"{name:13} {step.__doc__}")
         return
-    if not all([_passes(name, root) for name in only or STEPS]):
+    passed = [_passes(name, root) for name in only or STEPS]
+    if not all(passed):
         sys.exit(1)
     if not only:
         click.echo("\nAll is ready. What publishes it, and was not run:\n")
