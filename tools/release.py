@@ -126,7 +126,7 @@ def check_build(root: Path) -> str:
     size = wheel.stat().st_size
     if size > weights + MAX_WHEEL_EXTRA:
         raise NotReadyError(f"the wheel has {size - weights:,} bytes besides the weights")
-    return f"{wheel.name}, {size / 1e6:.1f} MB, {weights / 1e6:.1f} MB of it weights"
+    return f"{wheel.name}, {size / 1e6:.1f} MB (weights unpacked: {weights / 1e6:.1f} MB)"
 
 
 def check_installation(root: Path) -> str:
