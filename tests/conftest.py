@@ -16,6 +16,34 @@ from training_runs import make_pictures
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+SLOW_FILES = {
+    "test_benchmarks",
+    "test_cli_nothing_lost",
+    "test_cli_overlap",
+    "test_cli_sharing",
+    "test_cli_watch",
+    "test_fuzz",
+    "test_isolation",
+    "test_pages_browser",
+    "test_platforms",
+    "test_training_distributed",
+    "test_training_resume",
+    "test_training_signals",
+    "test_wheel",
+}
+"""Files whose tests start process after process, or wait: all of them have the marker `slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what can be told from outside, and skip what needs a GPU where there is none."""
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker("slow")
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:

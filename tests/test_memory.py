@@ -420,7 +420,7 @@ class TestThisMachine:
         assert 0 < free_memory(CPU) < memory.NO_LIMIT
         assert memory._system_memory()  # not guessed
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+    @pytest.mark.cuda
     def test_cuda_counts_what_torch_took_and_what_it_kept(self):
         device = torch.device("cuda")
         torch.cuda.empty_cache()

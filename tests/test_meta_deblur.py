@@ -114,7 +114,7 @@ def test_which_form_is_used(tiny_config, monkeypatch):
         calls.clear()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 @torch.no_grad()
 def test_cuda_never_makes_the_weights(tiny_config, monkeypatch):
     calls = count_weighed(monkeypatch)

@@ -30,7 +30,6 @@ needs_compiler = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")),
     reason="torch.compile needs a C++ compiler on the CPU: g++ or clang++",
 )
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +112,7 @@ def test_a_capture_that_fails_costs_only_speed(
         assert torch.equal(tensor, hopeful.model.state_dict()[name]), name
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_captured_gradients(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     recipe = recipe_with(compile=False)
@@ -140,7 +139,7 @@ def test_captured_gradients(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert totals[0] == pytest.approx(totals[2], rel=1e-3)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_training_on_cuda(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled, captured and in bf16, where the GPU has it; and it can go on."""
     draw_no_curves(monkeypatch)
@@ -162,7 +161,7 @@ def test_training_on_cuda(pictures: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (again.finished, again.iterations) == (True, 70)
 
 
-@needs_cuda
+@pytest.mark.cuda
 def test_batches_on_cuda(pictures: Path) -> None:
     """The same again and again, wherever they are drawn; nothing of them on the CPU."""
     one, other = (load_patch_source([pictures], tiny_recipe(), CUDA) for _ in "ab")

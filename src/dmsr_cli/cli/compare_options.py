@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from dmsr_cli.cli.completing import complete_models
 from dmsr_cli.cli.options import Command
 
 COMPARE_MODES = ("side-by-side", "split", "zoom")
@@ -48,6 +50,16 @@ class CropType(click.ParamType["tuple[int, int, int, int]"]):
         return left, top, width, height
 
 
+def _complete_last_model(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[Any]]:
+    before, comma, last = incomplete.rpartition(",")
+    found = complete_models(context, parameter, last)
+    if any(item.type == "file" for item in found):
+        return []  # the shell would look for a file with the commas in its name
+    return [CompletionItem(f"{before}{comma}{item.value}") for item in found]
+
+
 def compare_options(command: Command) -> Command:
     """--compare, --compare-mode, --compare-models, --compare-crop: pictures that compare."""
     for option in (
@@ -61,6 +73,7 @@ def compare_options(command: Command) -> Command:
         click.option(
             "--compare-models",
             type=NamesType(),
+            shell_complete=_complete_last_model,
             help="Run several models, named as for --model, on each picture, and write a labelled "
             "contact sheet of what they make of it, NAME_x4_models.png, instead of a result.",
         ),

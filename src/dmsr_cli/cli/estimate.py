@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dmsr_cli.cli.batch.sharing import refuse_several
+from dmsr_cli.cli.completing import complete_files
 from dmsr_cli.cli.conditions import ConditionType
 from dmsr_cli.cli.options import (
     debug_option,
@@ -42,6 +43,7 @@ ORDERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 @input_options
 @click.option(
     *("-o", "--output"),
+    shell_complete=complete_files,
     metavar="FOLDER|FILE.dmsr.json",
     help="Save here: into a folder, kernel and noise map, as pictures (.png) and arrays (.npy), "
     "and the noise over the photo; into a file, what `dmsr upscale --degradation` takes.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dmsr_cli.cli.completing import complete_files, complete_folders
 from dmsr_cli.cli.options import debug_option, model_options
 from dmsr_cli.errors import SettingsError
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--data", required=True, metavar="FOLDER", help="HR pictures, such as Set5.")
+@click.option("--data", required=True, metavar="FOLDER", shell_complete=complete_folders,
+              help="HR pictures, such as Set5.")  # fmt: skip
 @model_options
 @click.option("--kernel-width", multiple=True, type=click.FloatRange(0, 20, min_open=True),
               help="Kernel width to test; may be repeated.  [default: 0.2, 1.3, 2.6]")  # fmt: skip
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 @click.option("--lr", "lr_kinds", multiple=True, type=click.Choice(["float", "8-bit"]),
               help="Kind of LR picture; may be repeated.  [default: both]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Source of the noise.")
-@click.option(*("-o", "--output"), metavar="FILE", help="Write the scores here: .csv or .json.")
+@click.option(*("-o", "--output"), metavar="FILE", shell_complete=complete_files,
+              help="Write the scores here: .csv or .json.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there already.")
 @debug_option
 def evaluate(

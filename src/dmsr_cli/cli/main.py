@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from dmsr_cli import __version__
 from dmsr_cli.errors import DmsrError
@@ -26,6 +29,7 @@ COMMANDS = {
     "evaluate": "Score a model on a folder of pictures.",
     "weights": "List, fetch, verify and publish models.",
     "export": "Write a model as ONNX files for other programs.",
+    "completion": "Print the script that lets a shell complete dmsr.",
 }
 """Subcommands, each in the module of its name, with the line that `dmsr --help` shows."""
 
@@ -54,6 +58,12 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """Commands and options that begin so, without importing the modules."""
+        found = [(name, line) for name, line in COMMANDS.items() if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=line) for name, line in found), *options]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List names and lines without importing the modules."""
         with formatter.section("Commands"):
@@ -78,8 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is not None:
             return _run(list(arguments))
         _quiet_the_hub_library()
+        _print_what_the_console_lacks()
         with end_at_once():
             return _run(sys.argv[1:])
+
+
+def _print_what_the_console_lacks() -> None:
+    """Escape, as on standard error, what the encoding of standard output has no sign for."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it is None where it was closed
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from dmsr_cli.cli.completing import complete_files, complete_models, complete_words
 from dmsr_cli.config import SCALES
 from dmsr_cli.errors import SettingsError
 
@@ -103,6 +106,16 @@ class FormatType(click.ParamType[str]):
         return suffix
 
 
+def _complete_formats(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem[Any]]:
+    from dmsr_cli.images import WRITABLE_SUFFIXES
+    from dmsr_cli.video import WRITABLE_VIDEO_SUFFIXES
+
+    names = sorted(name[1:] for name in WRITABLE_SUFFIXES | WRITABLE_VIDEO_SUFFIXES)
+    return complete_words(*names)(context, parameter, incomplete)
+
+
 class FramesType(click.ParamType["tuple[int, int | None]"]):
     """A range of frames, A:B, where either may be left out."""
 
@@ -141,12 +154,14 @@ def network_options(command: Command) -> Command:
             "--device",
             default="auto",
             show_default=True,
+            shell_complete=complete_words("auto", "cpu", "cuda", "mps"),
             metavar="auto|cpu|cuda|cuda:N|mps",
             help="Where to compute.",
         ),
         offline_option,
         click.option(
             "--model",
+            shell_complete=complete_models,
             metavar="NAME|FILE|hf://OWNER/REPO[/FILE][@REVISION]",
             help="Which weights to use.  [default: dmsr-lite]",
         ),
@@ -206,6 +221,7 @@ def result_options(command: Command) -> Command:
         click.option(
             *("--format", "format_suffix"),
             type=FormatType(),
+            shell_complete=_complete_formats,
             help="Format of results: png, jpg, webp, tif, ...  [default: that of the input]",
         ),
     ):
@@ -255,7 +271,9 @@ def recursive_option(command: Command) -> Command:
 def input_options(command: Command) -> Command:
     """INPUT..., -r: which pictures."""
     command = recursive_option(command)
-    return click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")(command)
+    return click.argument(
+        "inputs", nargs=-1, required=True, shell_complete=complete_files, metavar="INPUT..."
+    )(command)
 
 
 def report_option(command: Command) -> Command:
@@ -355,11 +373,12 @@ def source_options(command: Command) -> Command:
         recursive_option,
         click.option(
             "--files-from",
+            shell_complete=complete_files,
             metavar="FILE|-",
             help="Take the files and folders that a list names, too: one on each line, or with "
             "NULs between them; - is standard input.",
         ),
-        click.argument("inputs", nargs=-1, metavar="INPUT..."),
+        click.argument("inputs", nargs=-1, shell_complete=complete_files, metavar="INPUT..."),
     ):
         command = option(command)
     return command
@@ -397,6 +416,9 @@ def _name_ending(
     """A part of a file's name, and no way into another folder."""
     if value is not None and any(sign in value for sign in "/\\\0"):
         raise click.BadParameter("it is a part of a name, and has no / or \\ in it")
+    # There, a:b.png is a hidden stream of the file a, and the others are in no name.
+    if value is not None and os.name == "nt" and any(sign in value for sign in ':*?"<>|'):
+        raise click.BadParameter('Windows has no names with : * ? " < > or |')
     return value
 
 

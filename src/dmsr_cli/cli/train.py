@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmsr_cli.cli.completing import complete_files, complete_folders, complete_words
 from dmsr_cli.cli.options import debug_option, scale_option
 
 if TYPE_CHECKING:
@@ -35,11 +36,15 @@ PLAIN_EVERY = 30.0
 
 @click.command()
 @click.option("--data", required=True, multiple=True, metavar="FOLDER",
+              shell_complete=complete_folders,
               help="HR pictures to train on; may be repeated.")  # fmt: skip
-@click.option("--val", "validation", metavar="FOLDER", help="HR pictures to validate on.")
+@click.option("--val", "validation", metavar="FOLDER", shell_complete=complete_folders,
+              help="HR pictures to validate on.")  # fmt: skip
 @scale_option
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the run is kept.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", shell_complete=complete_folders,
+              help="Where the run is kept.")  # fmt: skip
 @click.option("--recipe", default="lite", show_default=True, metavar="lite|full|FILE",
+              shell_complete=complete_words("lite", "full", or_files=True),
               help="Network and settings: a shipped recipe or a .toml file.")  # fmt: skip
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Budget of time.")
 @click.option("--iterations", type=click.IntRange(1), help="Budget of optimizer steps.")
@@ -53,10 +58,10 @@ PLAIN_EVERY = 30.0
               help="Leave out a loss (equations 7 and 8); may be repeated.")  # fmt: skip
 @click.option("--resume", is_flag=True,
               help="Go on with the run in the output folder, if there is one.")  # fmt: skip
-@click.option(
-    "--init-from", metavar="FILE", help="Start a new run from these weights, of any scale."
-)
+@click.option("--init-from", metavar="FILE", shell_complete=complete_files,
+              help="Start a new run from these weights, of any scale.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps",
+              shell_complete=complete_words("auto", "cpu", "cuda", "mps"),
               help="Where to compute.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]),
               help="Arithmetic of the convolutions.")  # fmt: skip

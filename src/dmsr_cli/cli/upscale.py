@@ -19,6 +19,7 @@ from dmsr_cli.cli.batch.checks import (
 from dmsr_cli.cli.batch.settings import Batch, Models, UpscaleOptions
 from dmsr_cli.cli.batch.sharing import Alone, refuse_several, shared
 from dmsr_cli.cli.compare_options import compare_options
+from dmsr_cli.cli.completing import complete_files, complete_words
 from dmsr_cli.cli.options import (
     FramesType,
     TileType,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @source_options
 @click.option(
     *("-o", "--output"),
+    shell_complete=complete_files,
     metavar="FILE|FOLDER|-",
     help="Where results go; - is standard output.  [default: beside the input, as NAME_x4]",
 )
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     *("--tile", "tile"),
     type=TileType(),
+    shell_complete=complete_words("auto", "0"),
     default="auto",
     show_default=True,
     help="Side of a tile in LR pixels: auto is as large as the memory allows, 0 no tiles at all.",

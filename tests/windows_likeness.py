@@ -1,0 +1,103 @@
+"""Makes this process as like one on Windows as another system can be; run as a program.
+
+`python windows_likeness.py ARGUMENTS` runs dmsr with them. Without any, it imports every module of
+the package. What Windows lacks is gone, paths stay those of this system, and a file that is open
+can be neither renamed nor removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing.popen_spawn_posix  # noqa: F401
+import os
+import pathlib
+import pkgutil
+import signal
+import sys
+import types
+from collections.abc import Callable
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+# What is not of this package has to believe in the system that is really there.
+import click  # noqa: F401
+import huggingface_hub  # noqa: F401
+import imagecodecs  # noqa: F401
+import imageio  # noqa: F401
+import PIL.Image
+import rich.live
+import rich.progress  # noqa: F401
+import safetensors.torch  # noqa: F401
+import tifffile  # noqa: F401
+import torch.distributed  # noqa: F401
+
+FOREIGN_MODULES = ("fcntl", "resource", "grp", "pwd", "termios", "tty", "pty", "readline")
+FOREIGN_FUNCTIONS = (
+    *("chown", "fchmod", "fchown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getpgid"),
+    *("getuid", "killpg", "mkfifo", "nice", "register_at_fork", "sched_getaffinity"),
+    *("sched_setaffinity", "setsid", "statvfs", "sysconf", "uname", "getloadavg"),
+    *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC"),
+)
+FOREIGN_SIGNALS = ("SIGHUP", "SIGALRM", "SIGUSR1", "SIGXCPU", "pthread_sigmask", "alarm")
+
+
+def pretend() -> None:
+    """Take away what Windows lacks, and give its modules."""
+    PIL.Image.init()
+    resource_tracker.ensure_running()  # needs pthread_sigmask, which Windows does without
+    for name in FOREIGN_MODULES:
+        sys.modules[name] = None  # type: ignore[assignment]
+    for module, names in ((os, FOREIGN_FUNCTIONS), (signal, FOREIGN_SIGNALS)):
+        for name in names:
+            if hasattr(module, name):
+                delattr(module, name)
+    locking: Any = types.ModuleType("msvcrt")
+    locking.LK_NBLCK, locking.locking = 2, lambda descriptor, mode, size: None
+    sys.modules["msvcrt"] = locking
+    ctypes.windll = types.SimpleNamespace(  # type: ignore[attr-defined]
+        kernel32=types.SimpleNamespace(GlobalMemoryStatusEx=lambda status: 0)
+    )
+    for name in ("rename", "replace", "unlink", "remove"):
+        setattr(os, name, refusing_open_files(getattr(os, name)))
+    pathlib.WindowsPath = pathlib.PosixPath  # type: ignore[misc]
+    sys.platform, os.name = "win32", "nt"
+
+
+def refusing_open_files(function: Callable[..., None]) -> Callable[..., None]:
+    """The function, but not for what this process holds open."""
+
+    def checked(path: Any, *others: Any, **options: Any) -> None:
+        whole = str(Path(path).parent.resolve() / Path(path).name)
+        for descriptor in Path("/proc/self/fd").iterdir():
+            is_open = False
+            with contextlib.suppress(OSError):  # it may be closed by now
+                is_open = str(descriptor.readlink()) == whole
+            if is_open:
+                raise PermissionError(13, f"it is open ({function.__name__})", str(path))
+        function(path, *others, **options)
+
+    return checked
+
+
+def main(arguments: list[str]) -> int:
+    """Run dmsr, or import all of it."""
+    pretend()
+    import dmsr_cli
+
+    if arguments:
+        from dmsr_cli.cli.main import main as run
+
+        return run(arguments)
+    names = [found.name for found in pkgutil.walk_packages(dmsr_cli.__path__, "dmsr_cli.")]
+    for name in names:
+        if not name.endswith("__main__"):
+            importlib.import_module(name)
+    print(len(names))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
