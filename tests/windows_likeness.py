@@ -24,7 +24,7 @@ from typing import Any
 
 # What is not of this package has to believe in the system that is really there.
 import click  # noqa: F401
-import huggingface_hub  # noqa: F401
+import huggingface_hub.hub_mixin  # noqa: F401
 import imagecodecs  # noqa: F401
 import imageio  # noqa: F401
 import PIL.Image

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dmsr_cli.cli.completing import complete_files, complete_models
 from dmsr_cli.cli.options import debug_option, offline_option, scale_option
 from dmsr_cli.errors import DmsrError, SettingsError
 from dmsr_cli.files import atomic_write, display_name, is_there, reason_of
@@ -24,8 +25,10 @@ SUFFIX = ".onnx"
 @click.command()
 @scale_option
 @click.option("--model", metavar="NAME|FILE|hf://OWNER/REPO[/FILE][@REVISION]",
+              shell_complete=complete_models,
               help="Which weights to use.  [default: dmsr-lite]")  # fmt: skip
 @click.option("-o", "--output", required=True, metavar="FOLDER|FILE.onnx",
+              shell_complete=complete_files,
               help="Where to write; one file only for one part.")  # fmt: skip
 @click.option("--part", type=click.Choice([*BOTH, "both"]), default="both", show_default=True,
               help="What estimates the degradation, or what restores with it.")  # fmt: skip

@@ -6,13 +6,14 @@ import os
 
 import click
 
+from dmsr_cli.cli.completing import complete_models
 from dmsr_cli.cli.options import ScaleType, debug_option
 from dmsr_cli.cli.weights.choosing import entries_of
 from dmsr_cli.errors import SettingsError, WeightsError
 
 
 @click.command("path", short_help="Print where a model is.")
-@click.argument("name", metavar="NAME|hf://OWNER/REPO/FILE")
+@click.argument("name", shell_complete=complete_models, metavar="NAME|hf://OWNER/REPO/FILE")
 @click.option("-s", "--scale", type=ScaleType(), help="Which model of a family.  [default: 4]")
 @debug_option
 def print_path(name: str, scale: int | None, debug: bool) -> None:

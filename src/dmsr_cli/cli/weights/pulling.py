@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmsr_cli.cli.completing import complete_models
 from dmsr_cli.cli.options import debug_option, offline_option
 from dmsr_cli.cli.weights.choosing import chosen_entries, entries_of, size_text
 from dmsr_cli.errors import DmsrError
@@ -36,7 +37,12 @@ class Wanted:
 
 
 @click.command(short_help="Fetch models.")
-@click.argument("names", nargs=-1, metavar="[NAME|hf://OWNER/REPO[/FILE][@REVISION]...]")
+@click.argument(
+    "names",
+    nargs=-1,
+    shell_complete=complete_models,
+    metavar="[NAME|hf://OWNER/REPO[/FILE][@REVISION]...]",
+)
 @click.option(
     "--force",
     is_flag=True,

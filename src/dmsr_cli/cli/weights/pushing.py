@@ -6,12 +6,15 @@ from pathlib import Path
 
 import click
 
+from dmsr_cli.cli.completing import complete_models
 from dmsr_cli.cli.options import debug_option
 from dmsr_cli.cli.weights.choosing import size_text
 
 
 @click.command(short_help="Publish models on the Hub.")
-@click.argument("models", nargs=-1, required=True, metavar="FILE|NAME...")
+@click.argument(
+    "models", nargs=-1, required=True, shell_complete=complete_models, metavar="FILE|NAME..."
+)
 @click.option("--repo", required=True, metavar="OWNER/NAME", help="Made if it is missing.")
 @click.option("--revision", default="main", show_default=True, help="Branch; made if missing.")
 @click.option("--private", is_flag=True, help="If the repository is made, only you can see it.")

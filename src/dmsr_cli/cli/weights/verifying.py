@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmsr_cli.cli.completing import complete_models
 from dmsr_cli.cli.options import debug_option
 from dmsr_cli.cli.weights.choosing import chosen_entries
 from dmsr_cli.errors import WeightsError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check the models that are here.")
-@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.argument("names", nargs=-1, shell_complete=complete_models, metavar="[NAME...]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per file on stdout.")
 @debug_option
 def verify(names: tuple[str, ...], as_json: bool, debug: bool) -> int:
