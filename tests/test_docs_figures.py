@@ -12,7 +12,7 @@ import torch
 
 from dmsr_cli.config import DMSRConfig
 from dmsr_cli.model import DMSR
-from dmsr_cli.paper_scores import DMSR_TABLE_1
+from dmsr_cli.paper_scores import TABLE_1
 from dmsr_cli.training.settings import read_recipe
 from dmsr_cli.weights_table import read_weights_table
 from documents import ROOT
@@ -43,7 +43,7 @@ def test_scores_of_the_readme() -> None:
         for scale, ours, paper in zip((2, 3, 4), columns[::2], columns[1::2], strict=True):
             score = published[f"dmsr-lite-x{scale}"].psnr[f"Set5 [{width}, {noise}]"]
             assert ours.endswith(f"**{score:.2f}**"), (scale, width, noise)
-            expected = DMSR_TABLE_1["Set5"][scale][float(width), float(noise)][0]
+            expected = TABLE_1["DMSR"]["Set5"][scale][float(width), float(noise)][0]
             assert float(paper) == expected, (scale, width, noise)
 
 
@@ -55,7 +55,7 @@ def test_the_papers_scores_in_the_experiments() -> None:
         for width, noise, _, ours, _, paper, above in next(tables(section))[1:]:
             if not paper:
                 continue
-            psnr, ssim = DMSR_TABLE_1["Set5"][scale][float(width), float(noise)]
+            psnr, ssim = TABLE_1["DMSR"]["Set5"][scale][float(width), float(noise)]
             assert paper == f"{psnr:.2f} / {ssim:.4f}"
             assert float(above) == pytest.approx(float(ours.split()[0]) - psnr, abs=0.011)
             checked += 1
