@@ -57,19 +57,19 @@ NOISE_TERMS: Mapping[str, Callable[[Clues], float]] = {
 }
 
 # What benchmarks/confidence.py prints, for the bundled models of the lite family.
-KERNEL_INTERCEPT = -3.027
+KERNEL_INTERCEPT = -3.012
 KERNEL_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "misfit": Coefficient(-0.508, -4.581, -0.699),
-    "noise over detail": Coefficient(-0.472, -1.266, 1.386),
-    "fineness": Coefficient(0.741, 0.677, 1.669),
-    "pixels": Coefficient(0.133, 2.708, 9.143),
+    "misfit": Coefficient(-0.522, -4.640, -0.697),
+    "noise over detail": Coefficient(-0.453, -1.290, 1.386),
+    "fineness": Coefficient(0.790, 0.668, 1.671),
+    "pixels": Coefficient(0.118, 2.708, 9.143),
 }
-NOISE_INTERCEPT = -0.460
+NOISE_INTERCEPT = -0.298
 NOISE_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "disagreement": Coefficient(-7.600, 0.002, 1.918),
-    "noise over detail": Coefficient(1.428, -1.266, 1.386),
-    "clipped noise": Coefficient(-0.293, 0.000, 27.030),
-    "pixels": Coefficient(0.358, 2.708, 9.143),
+    "disagreement": Coefficient(-7.733, 0.002, 1.902),
+    "noise over detail": Coefficient(1.404, -1.290, 1.386),
+    "clipped noise": Coefficient(-0.294, 0.000, 26.957),
+    "pixels": Coefficient(0.333, 2.708, 9.143),
 }
 
 
