@@ -96,10 +96,8 @@ def test_sizes_of_prints() -> None:
 
 
 def test_pictures_are_small() -> None:
-    """Of the pages; the one at the top of the README is a PNG of the whole result."""
     for path in (ROOT / "docs" / "images").iterdir():
-        limit = 1000 if path.name == "before_after.png" else 300
-        assert path.stat().st_size < limit * 1000, path.name
+        assert path.stat().st_size < 300_000, path.name
 
 
 TABLE_PAGES = sorted(ROOT.glob("docs/*.md"))
