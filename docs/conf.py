@@ -63,7 +63,10 @@ python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
 # What has no page here: other packages, and types that are the package's own affair.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|numpy|pathlib|torch|typing|huggingface_hub)\..*|Path|TypeAliasForwardRef"),
+    (
+        r"py:.*",
+        r"(collections|numpy|pathlib|torch|typing|huggingface_hub)\..*|Path|TypeAliasForwardRef",
+    ),
     (r"py:.*", r"DTypeLike|Note|Picture|Pixels|Samples|dmsr_cli\.model\.dmsr\.DMSR"),
 ]
 

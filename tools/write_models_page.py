@@ -43,12 +43,19 @@ def text() -> str:
     for entry, facts in models:
         parts += [f"### {entry.name}", "", *_grid(entry, facts), ""]
     parts += ["## How they were made", ""]
-    for entry, facts in models:
-        parts += [f"**{entry.name}.** {facts.training} {facts.compute}", ""]
-    parts += [models[0][1].data, "", "## Known weaknesses", ""]
+    for part in ("training", "data", "compute"):
+        parts += [*_said_of([(entry.name, getattr(facts, part)) for entry, facts in models]), ""]
+    parts += ["## Known weaknesses", ""]
     weaknesses = dict.fromkeys(line for _, facts in models for line in facts.weaknesses)
     parts += [f"- {line}" for line in weaknesses]
     return "\n".join(parts) + "\n"
+
+
+def _said_of(pairs: list[tuple[str, str]]) -> list[str]:
+    """Names and what holds for each; what holds for all is said once."""
+    if len({text for _, text in pairs}) == 1:
+        return [pairs[0][1]]
+    return [f"- {name}: {text}" for name, text in pairs]
 
 
 def _facts(entry: ModelEntry) -> ModelFacts:
