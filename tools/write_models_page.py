@@ -31,8 +31,6 @@ paper's own numbers (Table 1); its DMSR has eight times as many parameters and w
 times as many pictures (DF2K). In the row [0.2, 0] they are those of networks trained for pictures
 without noise alone (IKC, SFM, DMSR-nf); ours are the same in all rows. Bold: at least as good as
 the paper's DMSR.
-
-    dmsr evaluate --data Set5 --model dmsr-lite-x4 -s 4 -o Set5.json
 """
 
 
@@ -41,7 +39,8 @@ def text() -> str:
     models = [(entry, _facts(entry)) for entry in read_weights_table().values()]
     parts = [HEAD, *_overview(models), "", SCORES]
     for entry, facts in models:
-        parts += [f"### {entry.name}", "", *_grid(entry, facts), ""]
+        command = f"dmsr evaluate --data Set5 --model {entry.name} -s {entry.scale} -o Set5.json"
+        parts += [f"### {entry.name}", "", f"    {command}", "", *_grid(entry, facts), ""]
     parts += ["## How they were made", ""]
     for part in ("training", "data", "compute"):
         parts += [*_said_of([(entry.name, getattr(facts, part)) for entry, facts in models]), ""]
