@@ -255,16 +255,29 @@ class TestInterruption:
     def asked(
         self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     ) -> list[object]:
-        """A signal comes while the second picture is worked on."""
+        """A signal comes, and is heard of, while the second picture is worked on."""
+        import threading
+
+        from dmsr_cli.cli.batch.report import BatchReport
+
         calls: list[object] = []
         original = pipeline.upscale
+        told = threading.Event()
+        say = BatchReport.say
+
+        def listen(self: BatchReport, text: str, *arguments: Any, **options: Any) -> None:
+            say(self, text, *arguments, **options)
+            if text.startswith("finishing b.png"):
+                told.set()
 
         def restore(*arguments: Any, **options: Any) -> Any:
             calls.append(arguments)
             if len(calls) == 2:
                 os.kill(os.getpid(), request.param)
+                assert told.wait(10)
             return original(*arguments, **options)
 
+        monkeypatch.setattr(BatchReport, "say", listen)
         monkeypatch.setattr(pipeline, "upscale", restore)
         return calls
 
