@@ -18,8 +18,10 @@ HEAD = """\
 This page is made by `tools/write_models_page.py` from [weights.toml](../weights.toml) and from what
 `dmsr evaluate`, `benchmarks/model_cost.py` and the training left in `src/dmsr_cli/bundled/`.
 
-`dmsr upscale` takes `dmsr-lite` of the scale that you ask for, on any device: it is the only family
-that has been trained. `--model` takes another, by name, by file, or from the Hub.
+`dmsr upscale` takes the best family that the device runs in reasonable time, of the scale that you
+ask for, and says which: the full one (`dmsr`, the network of the paper) on a GPU, `dmsr-lite` on a
+CPU. The full one has not been trained yet; until it is there at every scale, any device gets
+`dmsr-lite`. `--model` takes another, by name, by file, or from the Hub.
 """
 SCORES = """\
 ## Scores

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from dmsr_cli.default_model import default_family
 from dmsr_cli.degradation import gaussian_kernel
 from dmsr_cli.device import choose_device, choose_precision, move
 from dmsr_cli.errors import DeviceError, ImageError, SettingsError
@@ -21,7 +22,6 @@ from dmsr_cli.model import DMSR
 from dmsr_cli.tiling import Box
 from dmsr_cli.weight_file import load_hashed_weights
 from dmsr_cli.weights import resolve_model
-from dmsr_cli.weights_table import DEFAULT_FAMILY
 
 Pixels = NDArray[np.float32]
 Picture = TypeVar("Picture", Image, Pixels)
@@ -114,7 +114,7 @@ def load_model(
 
     Args:
         name: "dmsr-lite-x4", a family name ("dmsr-lite") with `scale`, a .safetensors file, or
-            hf://owner/repo[/file][@revision]; the default is the lite family.
+            hf://owner/repo[/file][@revision]; the default is that of `default_family`.
         device: auto, cpu, cuda, cuda:N or mps.
         scale: 2, 3 or 4; if not given, the model's own, and 4 for a family.
         precision: auto (bf16 on CUDA that has it, else fp32), fp32, fp16 or bf16.
@@ -126,7 +126,7 @@ def load_model(
     """
     where = choose_device(device)
     dtype = choose_precision(precision, where)
-    weights = resolve_model(name or DEFAULT_FAMILY, scale)
+    weights = resolve_model(name or default_family(device), scale)
     network, sha256 = load_hashed_weights(weights.path, weights.sha256)
     network = move(network, where).eval()
     return Model(network, weights.name, where, dtype, sha256)

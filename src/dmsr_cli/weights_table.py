@@ -14,9 +14,6 @@ from dmsr_cli.config import SCALES, DMSRConfig, from_mapping, read_toml
 from dmsr_cli.errors import SettingsError, WeightsError
 from dmsr_cli.safe_names import is_inner_path, is_plain_name
 
-DEFAULT_FAMILY = "dmsr-lite"
-"""Whose models are used where nothing is said."""
-
 
 @dataclass(frozen=True)
 class ModelEntry:

@@ -163,7 +163,7 @@ def network_options(command: Command) -> Command:
             "--model",
             shell_complete=complete_models,
             metavar="NAME|FILE|hf://OWNER/REPO[/FILE][@REVISION]",
-            help="Which weights to use.  [default: dmsr-lite]",
+            help="Which weights to use.  [default: best for the device]",
         ),
     ):
         command = option(command)

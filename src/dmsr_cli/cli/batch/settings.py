@@ -63,10 +63,11 @@ class Models:
 
     def __init__(self, name: str | None, device: str, precision: str) -> None:
         """Only finds the weights; whether they can be used is seen when one is loaded."""
+        from dmsr_cli.default_model import default_family
         from dmsr_cli.weights import models_by_scale, resolve_model
-        from dmsr_cli.weights_table import DEFAULT_FAMILY, read_weights_table
+        from dmsr_cli.weights_table import read_weights_table
 
-        self.name = name or DEFAULT_FAMILY
+        self.name = name or default_family(device)
         self._device, self._precision = device, precision
         self._loaded: dict[int, Model] = {}
         table = read_weights_table().values()
