@@ -40,6 +40,16 @@ def test_reconstruction() -> None:
     restored, hr = random(2, 3, 6, 7, seed=0), random(2, 3, 6, 7, seed=1)
     expected = np.abs(restored.numpy() - hr.numpy()).mean(dtype=np.float64)
     assert float(reconstruction_loss(restored, hr)) == pytest.approx(expected, rel=1e-5)
+    squares = ((restored.numpy() - hr.numpy()) ** 2).mean((1, 2, 3), dtype=np.float64)
+    root = float(reconstruction_loss(restored, hr, "rmse"))
+    assert root == pytest.approx(np.sqrt(squares).mean(), rel=1e-3)
+
+
+def test_root_has_a_slope_where_nothing_is_wrong() -> None:
+    image = random(1, 3, 4, 4, seed=0).requires_grad_()
+    reconstruction_loss(image, image.detach(), "rmse").backward()
+    assert image.grad is not None
+    assert image.grad.abs().max() == 0
 
 
 def test_consistency() -> None:

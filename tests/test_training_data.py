@@ -193,6 +193,15 @@ class TestBatch:
         assert ((levels < 1e-4) | (levels > 15)).all()
         assert abs(float((levels < 1e-4).float().mean()) - share) < (0.1 if 0 < share < 1 else 1e-9)
 
+    @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+    def test_so_many_are_free_of_blur(self, share: float) -> None:
+        settings = {"batch": 400, "patch": 2, "kernel_widths": (0.2, 3.0)}
+        batch = source_of(random_picture(60, 60), blur_free=share, **settings).batch(1)
+        is_sharp = batch.degradation.kernel[:, 7, 7] > 0.999
+        by_chance = (0.3 - 0.2) / 2.8  # widths up to 0.3 are nearly one point, too
+        expected = share + (1 - share) * by_chance
+        assert abs(float(is_sharp.float().mean()) - expected) < 0.06
+
     @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
     def test_so_many_are_told_another_kernel(self, share: float, expected: float) -> None:
         settings = {"batch": 400, "patch": 2, "told_kernels": share}

@@ -74,6 +74,8 @@ class TestRead:
             ("[[training]]", "training must be a table"),
             ("[training]\nbatch = 2.5", "[training]: batch must be of type int"),
             ("[training]\nbatch = true", "[training]: batch must be of type int"),
+            ("[training]\nblur_free = 2", "[training]: blur_free must be from 0 to 1"),
+            ("[training]\nreconstruction_error = 'l2'", "must be l1 or rmse, not 'l2'"),
             ("[training]\nbatch = 0", "[training]: batch must be greater than 0"),
             ("[training]\nlearning_rate = nan", "[training]: learning_rate must be finite"),
             ("[training]\nschedule = 0.5", "[training]: schedule must be"),

@@ -139,8 +139,12 @@ class PatchSource:
         self.generator.manual_seed(_seed(settings.seed, self.rank, iteration))
         patches = self._gather().permute(0, 3, 1, 2).float() / 255
         widths = self._stratified(*settings.kernel_widths)
+        # No draw for a share of nothing: batches of older recipes stay the same.
+        if settings.blur_free:
+            is_blurred = self._uniform(settings.batch) >= settings.blur_free
+            widths = torch.where(is_blurred, widths, settings.kernel_widths[0])
         levels = self._stratified(*settings.noise_levels).view(-1, 1, 1, 1) / 255
-        if settings.noise_free:  # no draw without it: batches of older recipes stay the same
+        if settings.noise_free:
             levels = levels * (self._uniform(settings.batch, 1, 1, 1) >= settings.noise_free)
         rounded = self._uniform(settings.batch, 1, 1, 1) < settings.eight_bit
 

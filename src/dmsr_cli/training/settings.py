@@ -43,6 +43,8 @@ class TrainingSettings:
     switches it off."""
     ema: float = 0.999
     """Decay of the averaged weights that are validated and saved; 0 saves the raw ones."""
+    reconstruction_error: str = "l1"
+    """What equation 6 measures: l1, as in the paper, or rmse, which is nearer to PSNR."""
     reconstruction_weight: float = 1.0
     """Weight of equation 6."""
     degradation_weight: float = 10.0
@@ -55,6 +57,9 @@ class TrainingSettings:
     """Range of Gaussian kernel widths, in HR pixels."""
     noise_levels: tuple[float, ...] = (0.0, 75.0)
     """Range of noise levels, on the 0-255 scale."""
+    blur_free: float = 0.0
+    """Share of patches with the narrowest kernel of `kernel_widths`: pictures that are only too
+    small."""
     noise_free: float = 0.0
     """Share of patches without any noise, whatever `noise_levels` says: with a range alone, hardly
     a patch is as clean as many pictures are."""
@@ -98,9 +103,13 @@ class TrainingSettings:
             raise SettingsError(f"precision must be auto, fp32 or bf16, not {self.precision!r}")
         if self.optimizer not in ("adam", "muon"):
             raise SettingsError(f"optimizer must be adam or muon, not {self.optimizer!r}")
+        if self.reconstruction_error not in ("l1", "rmse"):
+            raise SettingsError(
+                f"reconstruction_error must be l1 or rmse, not {self.reconstruction_error!r}"
+            )
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")
-        for name in ("ema", "noise_free", "eight_bit", "told_kernels"):
+        for name in ("ema", "blur_free", "noise_free", "eight_bit", "told_kernels"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         for name, low, high in (

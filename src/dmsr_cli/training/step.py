@@ -131,7 +131,7 @@ class Objective(nn.Module):
             estimated: Degradation = self.model.extractor(lr)
             kernel = torch.where(batch.is_told, batch.told, estimated.kernel)
             restored, _ = self.model(lr, Degradation(kernel, estimated.noise_map))
-        reconstruction = reconstruction_loss(restored, batch.hr)
+        reconstruction = reconstruction_loss(restored, batch.hr, settings.reconstruction_error)
         degradation = consistency = kernel_consistency = reconstruction.new_zeros(())
         if settings.degradation_weight:
             degradation = degradation_loss(estimated, batch.degradation)
