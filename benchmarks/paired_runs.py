@@ -4,7 +4,9 @@
         --iterations 3000 base rate-1e-3:learning_rate=1e-3 wide:model.channels=96
 
 Each run has a name and any number of `setting=value` (JSON, with ; for ,), or
-`model.setting=value`; all else is the recipe. Runs whose folder holds a result are not repeated.
+`model.setting=value`; all else is the recipe. `part=` puts a lesser part into the network:
+`noise-level` tells the meta-denoise module one level for each colour in place of a noise map,
+`no-deblur` leaves the meta-deblur module out. Runs whose folder holds a result are not repeated.
 One thread for each run, so that as many as there are cores go side by side (`--jobs`) and none
 waits for another. A run's budget is its iterations; `iterations=N` makes up for a change that
 alters the cost of a step: the seconds in the table are CPU seconds of the process, which other
@@ -19,11 +21,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmsr_cli.training.settings import read_recipe, with_changes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NOISE_LEVELS = (15.0, 50.0)
 
@@ -92,6 +98,9 @@ def run(arguments: argparse.Namespace) -> None:
         if key == "init_from":
             init_from = Path(value)
             continue
+        if key == "part":
+            PARTS[value]()
+            continue
         parsed = json.loads(value.replace(";", ","))
         if key.startswith("model."):
             model[key.removeprefix("model.")] = parsed
@@ -118,15 +127,40 @@ def run(arguments: argparse.Namespace) -> None:
         noise_levels=NOISE_LEVELS,
         lr_kinds=["float"],
     )
-    cells = [score.psnr for score in scores]
     content = {
         "iterations": result.iterations,
         "seconds": seconds,
         "validation": result.psnr,
-        "cells": cells,
+        "cells": [score.psnr for score in scores],
+        "ssim": [score.ssim for score in scores],
     }
     (arguments.output / name / "result.json").write_text(json.dumps(content))
 
+
+def _tell_level_alone() -> None:
+    """What the meta-denoise module hears is one number a colour, repeated over the picture."""
+    from dmsr_cli.model.restorer import Restorer
+
+    body = Restorer.body
+
+    def told_level(self: Restorer, lr: Tensor, noise_map: Tensor) -> Tensor:
+        level = noise_map.std(dim=(2, 3), keepdim=True)
+        return body(self, lr, level.expand_as(noise_map))
+
+    Restorer.body = told_level  # type: ignore[method-assign] # the network of this process
+
+
+def _leave_deblur_out() -> None:
+    """The picture passes the meta-deblur module as it is."""
+    from dmsr_cli.model.meta_deblur import MetaDeblur
+
+    MetaDeblur.forward = lambda self, image, kernel: image.float()  # type: ignore[method-assign]
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "noise-level": _tell_level_alone,
+    "no-deblur": _leave_deblur_out,
+}
 
 if __name__ == "__main__":
     main()
