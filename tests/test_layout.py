@@ -32,7 +32,7 @@ ORDER = [
     ),
     *("visual", "pages", "model", "hub"),
     *("weights_table", "model_facts", "model_card", "safetensors_header", "weight_file"),
-    *("weights", "copies", "tiling"),
+    *("weights", "copies", "default_model", "tiling"),
     *("inference", "pipeline", "assessment", "degradation_file", "consistency"),
     *("evaluation", "export", "training", "publishing", "pretrained", "cli"),
 ]
