@@ -57,19 +57,19 @@ NOISE_TERMS: Mapping[str, Callable[[Clues], float]] = {
 }
 
 # What benchmarks/confidence.py prints, for the bundled models of the lite family.
-KERNEL_INTERCEPT = -3.012
+KERNEL_INTERCEPT = -3.166
 KERNEL_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "misfit": Coefficient(-0.522, -4.640, -0.697),
-    "noise over detail": Coefficient(-0.453, -1.290, 1.386),
-    "fineness": Coefficient(0.790, 0.668, 1.671),
-    "pixels": Coefficient(0.118, 2.708, 9.143),
+    "misfit": Coefficient(-0.515, -4.856, -0.651),
+    "noise over detail": Coefficient(-0.382, -1.316, 1.391),
+    "fineness": Coefficient(0.558, 0.677, 1.663),
+    "pixels": Coefficient(0.192, 2.708, 9.170),
 }
-NOISE_INTERCEPT = -0.298
+NOISE_INTERCEPT = -0.615
 NOISE_COEFFICIENTS: Mapping[str, Coefficient] = {
-    "disagreement": Coefficient(-7.733, 0.002, 1.902),
-    "noise over detail": Coefficient(1.404, -1.290, 1.386),
-    "clipped noise": Coefficient(-0.294, 0.000, 26.957),
-    "pixels": Coefficient(0.333, 2.708, 9.143),
+    "disagreement": Coefficient(-7.074, 0.002, 1.907),
+    "noise over detail": Coefficient(1.329, -1.316, 1.391),
+    "clipped noise": Coefficient(-0.292, 0.000, 27.072),
+    "pixels": Coefficient(0.367, 2.708, 9.170),
 }
 
 
