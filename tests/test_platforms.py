@@ -18,6 +18,18 @@ from dmsr_cli.cli.main import COMMANDS
 
 SOURCE = Path(dmsr_cli.__file__).parents[1]
 LIKENESS = Path(__file__).parent / "windows_likeness.py"
+HOLDS_A_FILE = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from windows_likeness import pretend\n"
+    "pretend()\n"
+    "from dmsr_cli.locks import hold\n"
+    "held = hold(Path(sys.argv[1]), is_new=True)\n"
+    "print(held.is_locked, hold(held.path, is_new=False) is None)\n"
+    "held.write(b'text\\n')\n"
+    "held.unlock()\n"
+    "print(hold(held.path, is_new=False).is_locked)\n"
+)
 ODD_NAME = "żółw→é.png"
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, to see what is open")
 
@@ -87,6 +99,13 @@ class TestLikeWindows:
         again = run(*command, *more, cwd=folder)
         statuses = [json.loads(line)["status"] for line in again.stdout.splitlines()]
         assert statuses == ["skipped", "skipped"], again.stderr.decode()
+
+    def test_what_is_locked_is_written_from_its_beginning(self, tmp_path: Path) -> None:
+        path = tmp_path / "held"
+        paths = os.pathsep.join((str(SOURCE), str(LIKENESS.parent)))
+        done = run("-c", HOLDS_A_FILE, path, PYTHONPATH=paths)
+        assert done.stdout.split() == [b"True", b"True", b"True"], done.stderr.decode()
+        assert path.read_bytes() == b"text\n"
 
     def test_names_that_it_cannot_have(self, folder: Path) -> None:
         refused = run(LIKENESS, "upscale", "holiday/a.png", "--suffix", ":x", cwd=folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib
 import multiprocessing.popen_spawn_posix  # noqa: F401
 import os
@@ -41,6 +42,7 @@ FOREIGN_FUNCTIONS = (
     *("sched_setaffinity", "setsid", "statvfs", "sysconf", "uname", "getloadavg"),
     *("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC"),
 )
+ERROR_LOCK_VIOLATION = 33
 FOREIGN_SIGNALS = ("SIGHUP", "SIGALRM", "SIGUSR1", "SIGXCPU", "pthread_sigmask", "alarm")
 
 
@@ -54,9 +56,12 @@ def pretend() -> None:
         for name in names:
             if hasattr(module, name):
                 delattr(module, name)
-    locking: Any = types.ModuleType("msvcrt")
-    locking.LK_NBLCK, locking.locking = 2, lambda descriptor, mode, size: None
-    sys.modules["msvcrt"] = locking
+    runtime: Any = types.ModuleType("msvcrt")
+    runtime.get_osfhandle = lambda descriptor: descriptor
+    sys.modules["msvcrt"] = runtime
+    kernel = types.SimpleNamespace(LockFile=locking())
+    ctypes.WinDLL = lambda name, use_last_error: kernel  # type: ignore[attr-defined]
+    ctypes.get_last_error = lambda: ERROR_LOCK_VIOLATION  # type: ignore[attr-defined]
     ctypes.windll = types.SimpleNamespace(  # type: ignore[attr-defined]
         kernel32=types.SimpleNamespace(GlobalMemoryStatusEx=lambda status: 0)
     )
@@ -64,6 +69,23 @@ def pretend() -> None:
         setattr(os, name, refusing_open_files(getattr(os, name)))
     pathlib.WindowsPath = pathlib.PosixPath  # type: ignore[misc]
     sys.platform, os.name = "win32", "nt"
+
+
+def locking() -> Callable[..., bool]:
+    """Windows' LockFile: a lock stays until its file is closed, and keeps all others away."""
+    flock, exclusively, at_once = fcntl.flock, fcntl.LOCK_EX, fcntl.LOCK_NB
+
+    def lock_file(handle: int, low: int, high: int, size: int, size_high: int) -> bool:
+        size_of_file = os.fstat(handle).st_size
+        assert low + 2**32 * high > 2**31 + size_of_file, "results may be larger than that"
+        assert (size, size_high) == (1, 0)
+        try:
+            flock(handle, exclusively | at_once)
+        except BlockingIOError:
+            return False
+        return True
+
+    return lock_file
 
 
 def refusing_open_files(function: Callable[..., None]) -> Callable[..., None]:

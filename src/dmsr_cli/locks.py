@@ -18,21 +18,28 @@ SETTLED_AFTER = 5.0 if os.name == "nt" else 0.0
 _ROUNDS = 3
 """Of removing: a thread may be about to open its file, which makes it anew, or to hold another."""
 _NOT_THROUGH_LINKS = getattr(os, "O_NOFOLLOW", 0)
+_BYTE_FOR_BYTE = getattr(os, "O_BINARY", 0)  # without it, Windows writes two bytes for a line end
 
 if sys.platform == "win32":
-    import errno
+    import ctypes
     import msvcrt
+    from ctypes import wintypes
 
-    _FAR_BEHIND_THE_DATA = 2**30  # what is locked can be neither read nor written
+    _UPPER_HALF = 2**8
+    """Of the 64 bits of the place that is locked, a tebibyte behind the beginning of the file: what
+    is locked can be neither read nor written, so no result may reach it."""
+    _HELD_BY_ANOTHER = (5, 32, 33)
+    """ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION."""
+    _lock_file = ctypes.WinDLL("kernel32", use_last_error=True).LockFile
+    _lock_file.argtypes = (wintypes.HANDLE, *[wintypes.DWORD] * 4)
 
     def try_lock(descriptor: int) -> bool | None:
         """Lock an open file until it is closed; False: another holds it, None: no locks here."""
-        os.lseek(descriptor, _FAR_BEHIND_THE_DATA, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError as error:
-            return False if error.errno in (errno.EACCES, errno.EDEADLK) else None
-        return True
+        # Not msvcrt.locking: it locks at the position where the file is written next, so that this
+        # has to be moved there and back, and reaches no farther than 2 GiB.
+        if _lock_file(msvcrt.get_osfhandle(descriptor), 0, _UPPER_HALF, 1, 0):
+            return True
+        return False if ctypes.get_last_error() in _HELD_BY_ANOTHER else None
 
 else:
     import fcntl
@@ -98,7 +105,9 @@ def hold(path: Path, is_new: bool) -> HeldFile | None:
     Raises:
         OSError: the file cannot be made; FileExistsError: it is there and should not be.
     """
-    flags = os.O_CREAT | os.O_RDWR | _NOT_THROUGH_LINKS | (os.O_EXCL if is_new else 0)
+    flags = os.O_CREAT | os.O_RDWR | _NOT_THROUGH_LINKS | _BYTE_FOR_BYTE
+    if is_new:
+        flags |= os.O_EXCL
     while True:
         _stop_at_the_end()
         # Not tempfile.mkstemp: that makes 0600 files, these get the mode that umask gives.
