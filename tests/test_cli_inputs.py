@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -175,8 +176,8 @@ def test_results_are_no_inputs(folder: Path) -> None:
         (b"a.png\nb c.png\n", ["a.png", "b c.png"]),
         (b"\xef\xbb\xbfa.png\r\n\r\n  \r\nb.png", ["a.png", "b.png"]),
         ("a.png\r\ngrün.png\r\n".encode("utf-16"), ["a.png", "grün.png"]),
+        (codecs.BOM_UTF16_BE + "grün.png\n".encode("utf-16-be"), ["grün.png"]),
         (b"a\nb.png\0c.png\0\0", ["a\nb.png", "c.png"]),
-        (b"not-utf8-\xff.png\n", [os.fsdecode(b"not-utf8-\xff.png")]),
         (b"*.png\n-\n", ["*.png", "-"]),
         (b"", []),
     ],
@@ -197,7 +198,11 @@ def test_lists(
         (None, "No such file"),
         (bytes(range(256)) * 40, "no list of names"),
         (b"x" * 5000, "no list of names"),
-        (b"\xff\xfea", "truncated data"),
+        (b"\xff\xfea", "damaged UTF-16; save it as UTF-8"),
+        ("a.png\r\n".encode("utf-16-le"), "without a byte order mark; save it as UTF-8"),
+        ("a.png\n".encode("utf-16-be"), "without a byte order mark; save it as UTF-8"),
+        ("a.png\n".encode("utf-32"), "save it as UTF-8"),
+        ("a.png\ngrün.png\n".encode("latin-1"), "not in UTF-8, nor those of files; save it"),
     ],
 )
 def test_what_is_no_list(tmp_path: Path, content: bytes | None, reason: str) -> None:
@@ -208,6 +213,21 @@ def test_what_is_no_list(tmp_path: Path, content: bytes | None, reason: str) -> 
         read_list(str(path))
     assert "list.txt" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_in_another_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where files are called so, byte for byte, the list is right, and one that is gone, too."""
+    monkeypatch.chdir(tmp_path)
+    latin, gone = b"gr\xfcn.png", b"\xe9.png"
+    Path(os.fsdecode(latin)).touch()
+    Path("list.txt").write_bytes(latin + b"\n" + gone + b"\n")
+    assert read_list("list.txt") == [os.fsdecode(latin), os.fsdecode(gone)]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(latin)))
+    with monkeypatch.context() as context:
+        context.setattr(os, "name", "nt")  # where names are Unicode
+        with pytest.raises(DmsrError, match="save it as UTF-8"):
+            read_list("-")
 
 
 @needs_posix

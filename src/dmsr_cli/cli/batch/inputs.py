@@ -89,10 +89,11 @@ def read_list(name: str) -> list[str]:
     """The names in a file, or on standard input ("-").
 
     One on each line, or, if there is a NUL in it, separated by NULs. Empty ones are left out; a
-    byte order mark and line ends of Windows are no part of a name.
+    byte order mark and line ends of Windows are no part of a name. It is in UTF-8, in UTF-16 with a
+    mark, or, as systems but Windows allow any bytes in a name, to the byte as the files are called.
 
     Raises:
-        DmsrError: it cannot be read, is too long, or is no list of names.
+        DmsrError: it cannot be read, is too long, is no list of names, or in another encoding.
     """
     try:
         if name == PIPE:
@@ -100,12 +101,11 @@ def read_list(name: str) -> list[str]:
         else:
             with Path(name).open("rb") as file:
                 content = _all_of(file)
-        names = _names_in(content)
+        return _decoded(_names_in(content))
     except (OSError, ValueError) as error:
         raise DmsrError(
             f"cannot read the list of files {shown_list(name)}: {reason_of(error)}"
         ) from None
-    return [os.fsdecode(text) for text in names]
 
 
 def shown_list(name: str) -> str:
@@ -122,10 +122,15 @@ def _all_of(file: BinaryIO) -> bytes:
 
 def _names_in(content: bytes) -> list[bytes]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell's ">"
-        content = content.decode("utf-16").encode()
+        try:
+            content = content.decode("utf-16").encode()
+        except UnicodeDecodeError:
+            raise ValueError("it is damaged UTF-16; save it as UTF-8") from None
     content = content.removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
         names = [name for name in content.split(b"\0") if name]
+        if b"\n" in names:  # every other byte is a NUL
+            raise ValueError("it seems to be UTF-16 without a byte order mark; save it as UTF-8")
     else:
         lines = (line.removesuffix(b"\r") for line in content.split(b"\n"))
         names = [line for line in lines if line.strip()]
@@ -133,6 +138,22 @@ def _names_in(content: bytes) -> list[bytes]:
     if 2 * strange > len(names) or any(len(name) > _MAX_NAME_BYTES for name in names):
         raise ValueError("it is no list of names; write one name on each line")
     return names
+
+
+def _decoded(names: list[bytes]) -> list[str]:
+    """Names as the system takes them; ValueError if they are in an encoding that no file has."""
+    strange = [name for name in names if not _is_utf8(name)]
+    if strange and (os.name == "nt" or not any(map(os.path.lexists, strange))):
+        raise ValueError("it has names that are not in UTF-8, nor those of files; save it as UTF-8")
+    return [os.fsdecode(name) for name in names]
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _is_pattern(text: str) -> bool:
