@@ -117,6 +117,15 @@ class TestJson:
         assert record["reservations"]
         assert min(record["kernel_confidence"], record["noise_confidence"]) < 0.3
 
+    def test_a_report_is_not_appended_to(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Nor is an option named that this command does not have."""
+        Path("r.jsonl").touch()
+        assert estimate("album", "--report", "r.jsonl") == 2
+        said = capsys.readouterr().err
+        assert "the report r.jsonl exists already: use --overwrite, or another name" in said
+
     def test_the_report_has_the_same(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -278,6 +287,7 @@ class TestTriage:
         ("arguments", "said"),
         [
             (["--where", "noise > 3"], "unknown field 'noise'"),
+            (["--where", "width > 3 or consistency < 30"], "only --check finds out"),
             (["--print0"], "--where"),
             (["--where", "width > 3", "-0", "--json"], "without --json"),
             (["--sort", "size"], "'size'"),

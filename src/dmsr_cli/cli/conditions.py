@@ -55,6 +55,10 @@ class Condition:
 
     groups: tuple[tuple[Comparing, ...], ...]
 
+    def asks_for(self, field: str) -> bool:
+        """Whether a field is part of it."""
+        return any(one.field == field for group in self.groups for one in group)
+
     def holds(self, record: Record) -> bool:
         """Whether a record fulfils it."""
         return any(all(one.holds(record) for one in group) for group in self.groups)

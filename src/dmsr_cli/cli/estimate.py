@@ -46,7 +46,8 @@ ORDERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     shell_complete=complete_files,
     metavar="FOLDER|FILE.dmsr.json",
     help="Save here: into a folder, kernel and noise map, as pictures (.png) and arrays (.npy), "
-    "and the noise over the photo; into a file, what `dmsr upscale --degradation` takes.",
+    "the noise over the photo, and NAME.dmsr.json; into a file, that alone, which `dmsr upscale "
+    "--degradation` takes.",
 )
 @click.option(
     "--mean", is_flag=True, help="With -o FILE.dmsr.json, save the mean over several pictures."
@@ -65,7 +66,7 @@ ORDERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     metavar="CONDITION",
     help='Print only the paths of the pictures that fulfil it, as "noise_level > 20 and width >= '
     '640" (with --json, only their objects); save only theirs. Fields are the numbers of --json '
-    "and megapixels; `and` binds closer than `or`.",
+    "and megapixels; consistency needs --check. `and` binds closer than `or`.",
 )
 @click.option(
     *("-0", "--print0"),
@@ -75,7 +76,7 @@ ORDERS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 @model_options
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
-@report_option
+@report_option(can_append=False)
 @click.option(
     "--check",
     is_flag=True,
@@ -108,8 +109,9 @@ def estimate(
 
     The kernel width is the standard deviation, in pixels of the enlarged picture, of the Gaussian
     nearest to the estimated blur kernel; the noise level is a standard deviation, 0 to 255. "64%
-    sure" of a width is the probability that it is at most 0.3 pixels off, of a level, 10 % or 1. Of
-    animations and clips, the first frame is looked at. INPUT - is standard input.
+    sure" says how probable it is that the width is at most 0.3 pixels off; of a level, that it is
+    at most 10 % off, or 1 where that is more. Of animations and clips, the first frame is looked
+    at. INPUT may be a pattern, as "*.png"; - is standard input.
     """
     from dmsr_cli.cli.batch.decoders import decoder_for
     from dmsr_cli.degradation_file import SUFFIX
@@ -117,6 +119,8 @@ def estimate(
     refuse_several("estimate")
     file = Path(output) if output is not None and output.endswith(SUFFIX) else None
     _check_choices(file, mean, condition, print0, as_json)
+    if condition is not None and condition.asks_for("consistency") and not check:
+        raise click.UsageError("--where asks for consistency, which only --check finds out")
     decoder = decoder_for(inputs, max_pixels, allow_truncated)
     from dmsr_cli.cli.batch.estimates import Estimating, estimate_jobs
     from dmsr_cli.cli.batch.outputs import refuse_existing
@@ -146,7 +150,7 @@ def estimate(
         report.is_shown = work.is_wanted
     report.echo = _echo_for(report, condition is not None, print0)
     if report_file is not None:
-        report.write_to(report_file, jobs, resume=False, replace=overwrite)
+        report.write_to(report_file, jobs, resume=None, replace=overwrite)
     if report.takes_pictures:
         work.show = report.show
     interruption = _estimate_all(jobs, work, report, order, debug)

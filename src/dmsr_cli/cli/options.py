@@ -276,17 +276,22 @@ def input_options(command: Command) -> Command:
     )(command)
 
 
-def report_option(command: Command) -> Command:
-    """--report: the records of --json in a file, or a page."""
+def report_option(*, can_append: bool) -> Callable[[Command], Command]:
+    """--report: the records of --json in a file, or a page.
+
+    Args:
+        can_append: the command has --skip-existing, with which a report is gone on with.
+    """
+    appended = "With --skip-existing they are appended to a report that is there. "
     return click.option(
         *("--report", "report_file"),
         type=click.Path(path_type=Path),
         callback=_refuse_pipe,
         metavar="FILE",
-        help="Write one JSON object per input, as it ends, and a summary into this file. With "
-        "--skip-existing they are appended to a report that is there. A name in .html gets, at the "
-        "end, one page with the pictures instead: a table to sort, each opens to what was found.",
-    )(command)
+        help="Write one JSON object per input, as it ends, and a summary into this file. "
+        f"{appended if can_append else ''}A name in .html gets, at the end, one page with the "
+        "pictures instead: a table to sort, each row of which opens to what was found.",
+    )
 
 
 def compare_page_option(command: Command) -> Command:

@@ -95,7 +95,7 @@ if TYPE_CHECKING:
 @planning_options
 @watch_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per input on stdout.")
-@report_option
+@report_option(can_append=True)
 @limit_options
 @debug_option
 @shared
@@ -172,7 +172,7 @@ def upscale(
         planner = Planner(output, recursive, sheet_naming(lineup), results)
         sheet_jobs = _first_jobs(planner, inputs, files_from)
         if report_file is not None:
-            report.write_to(report_file, sheet_jobs, resume=False, replace=options.overwrite)
+            report.write_to(report_file, sheet_jobs, resume=None, replace=options.overwrite)
         remembered = results if planner.found.is_batch else None
         maker = SheetMaker(lineup, compare_crop, remembered)
         with stoppable(len(sheet_jobs) != 1, report.announce_the_end) as interruption:

@@ -24,14 +24,14 @@ class Journal:
     """Writes records into a file, each at once; when that fails, it says so and gives up."""
 
     def __init__(
-        self, path: Path, on_failure: Callable[[str], None], *, resume: bool, replace: bool
+        self, path: Path, on_failure: Callable[[str], None], *, resume: bool | None, replace: bool
     ) -> None:
         """Open the file.
 
         Args:
             path: where to; pipes and devices are allowed.
             on_failure: called once, with a line, if a record cannot be written.
-            resume: append to a report that is there.
+            resume: append to a report that is there; None where that cannot be asked for.
             replace: begin a report that is there anew, unless `resume`.
 
         Raises:
@@ -69,7 +69,7 @@ class Journal:
                 os.close(self._descriptor)
         self._descriptor = None
 
-    def _open(self, path: Path, resume: bool, replace: bool) -> int:
+    def _open(self, path: Path, resume: bool | None, replace: bool) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(path.stat().st_mode):
@@ -84,15 +84,16 @@ class Journal:
                 _write_all(descriptor, b"\n")
         return descriptor
 
-    def _check(self, path: Path, resume: bool, replace: bool) -> None:
+    def _check(self, path: Path, resume: bool | None, replace: bool) -> None:
         with path.open("rb") as file:
             beginning = file.read(len(BEGINNING))
         if not BEGINNING.startswith(beginning):
             raise SettingsError(f"{self._name} exists and is not a report: choose another name")
         if not resume and not replace:
+            appending = "" if resume is None else "--skip-existing to append to it, "
             raise SettingsError(
-                f"the report {self._name} exists already: use --skip-existing to append to it, "
-                "--overwrite, or another name"
+                f"the report {self._name} exists already: use {appending}--overwrite, "
+                "or another name"
             )
 
 

@@ -89,7 +89,7 @@ class RemoteReport(BatchReport):
         self._store = store
         self._said: dict[int, list[tuple[str, str]]] = {}
 
-    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool, replace: bool) -> None:
+    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool | None, replace: bool) -> None:
         """Rank 0 does."""
 
     def say(self, text: str, style: str = "", number: int | None = None) -> None:

@@ -52,10 +52,11 @@ class BatchReport:
         self._ended: dict[int, tuple[dict[str, Any], str]] = {}
         self._notes: dict[int, list[tuple[str, str]]] = {}
 
-    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool, replace: bool) -> None:
+    def write_to(self, path: Path, jobs: Iterable[Job], resume: bool | None, replace: bool) -> None:
         """Write the records into a file, too: at the end of what is there, or in its place.
 
-        A page (.html) is written when all has ended, and never appended to.
+        A page (.html) is written when all has ended, and never appended to. `resume` is as for
+        `Journal`.
 
         Raises:
             SettingsError: it cannot be written, or must not be.
