@@ -71,7 +71,7 @@ def replace(root: Path, file: str, old: str, new: str) -> None:
     (root / file).write_text(text.replace(old, new))
 
 
-QUICK = ("version", "changelog", "tree", "weights", "docs")
+QUICK = ("version", "changelog", "tree", "weights", "pages", "docs")
 
 
 def test_ready(root: Path) -> None:
@@ -137,6 +137,26 @@ def test_other_weights(root: Path) -> None:
     assert "does not know it" in run(root, "--only", "weights")[1]
     (bundled / "b.safetensors").unlink()
     assert "no weights" in run(root, "--only", "weights")[1]
+
+
+def test_a_page_out_of_date(root: Path) -> None:
+    (root / "tools").mkdir()
+    tool = 'from pathlib import Path\nTARGET = Path(__file__).parent.parent / "page.md"\n'
+    (root / "tools" / "write_page.py").write_text(tool + "def text(): return 'new'\n")
+    (root / "tools" / "write_pictures.py").write_text(tool)
+    for content in (None, "old"):
+        if content is not None:
+            (root / "page.md").write_text(content)
+        status, output = run(root, "--only", "pages")
+        assert status == 1
+        assert "page.md is out of date; run: python tools/write_page.py" in output
+    (root / "page.md").write_text("new")
+    assert run(root, "--only", "pages") == (0, "ok      pages         1 pages\n")
+
+
+def test_the_site_is_built_as_by_make() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"/python {' '.join(release.BUILD_SITE)} build/site\n" in makefile
 
 
 def test_nothing_to_install(root: Path) -> None:

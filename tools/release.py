@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from dmsr_cli.config import read_toml
 ROOT = Path(__file__).parent.parent
 MAX_WHEEL_EXTRA = 2**20
 """Bytes of a wheel besides the weights."""
+BUILD_SITE = ("-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-c", "docs", ".")
+"""What `make docs` gives Python, but for the folder."""
 
 
 class NotReadyError(Exception):
@@ -100,6 +103,20 @@ def check_weights(root: Path) -> str:
     return f"{count} files"
 
 
+def check_pages(root: Path) -> str:
+    """Pages of the documentation that a tool writes are as it writes them now."""
+    count = 0
+    for tool in sorted((root / "tools").glob("write_*.py")):
+        names = runpy.run_path(str(tool))
+        if "text" not in names:  # it makes pictures, which differ a little on each machine
+            continue
+        page = names["TARGET"]
+        if not page.exists() or page.read_text(encoding="utf-8") != names["text"]():
+            raise NotReadyError(f"{page.name} is out of date; run: python tools/{tool.name}")
+        count += 1
+    return f"{count} pages"
+
+
 def check_docs(root: Path) -> str:
     """The documentation can be built without a warning."""
     if not (root / "docs" / "conf.py").exists():
@@ -107,7 +124,7 @@ def check_docs(root: Path) -> str:
     if importlib.util.find_spec("sphinx") is None:
         raise NotReadyError('Sphinx is missing; run: pip install -e ".[docs]"')
     with tempfile.TemporaryDirectory() as out:
-        _output(root, sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", out)
+        _output(root, sys.executable, *BUILD_SITE, out)
     return "built"
 
 
@@ -156,6 +173,7 @@ STEPS: dict[str, Callable[[Path], str]] = {
     "changelog": check_changelog,
     "tree": check_tree,
     "weights": check_weights,
+    "pages": check_pages,
     "docs": check_docs,
     "build": check_build,
     "installation": check_installation,
