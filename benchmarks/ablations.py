@@ -99,7 +99,8 @@ def _print(table: Table, folder: Path, seeds: list[int]) -> None:
     print("|---|---|---|---|---|")
     results = {
         name: [
-            json.loads((folder / f"{name}-{seed}" / "result.json").read_text()) for seed in seeds
+            json.loads((folder / f"{name}-{seed}" / "result.json").read_text("utf-8"))
+            for seed in seeds
         ]
         for name in table.runs
     }

@@ -71,7 +71,8 @@ def main() -> int:
     for text in trial.troubles[:20]:
         print(f"\n    {text}")
     if wanted.json is not None:
-        wanted.json.write_text(json.dumps(numbers | {"troubles": trial.troubles}, indent=2) + "\n")
+        content = json.dumps(numbers | {"troubles": trial.troubles}, indent=2) + "\n"
+        wanted.json.write_text(content, "utf-8")
     return 1 if trial.troubles else 0
 
 
@@ -280,7 +281,7 @@ def processes_of(session: int) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            state, _, _, owner = path.read_text().rpartition(")")[2].split()[:4]
+            state, _, _, owner = path.read_text("utf-8").rpartition(")")[2].split()[:4]
             if int(owner) == session and state != "Z":
                 found.append(int(path.parent.name))
     return found

@@ -91,7 +91,7 @@ def in_tiles(
 def parameters_of(param: Path) -> int:
     """Weights, biases and slopes of all layers of a .param file."""
     count = 0
-    for line in param.read_text().splitlines():
+    for line in param.read_text("utf-8").splitlines():
         values = {int(key): int(value) for key, value in re.findall(r" (\d+)=(\d+)(?= |$)", line)}
         if line.startswith("Convolution"):
             count += values[6] + values[0]  # the weights, and one bias for each output

@@ -57,7 +57,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "result.json").exists():
             return
-        with (folder / "output.txt").open("w") as file:
+        with (folder / "output.txt").open("w", encoding="utf-8") as file:
             command = [sys.executable, __file__, *shared, "--one", spec]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             subprocess.run(command, stdout=file, stderr=file, env=environment, check=False)
@@ -71,7 +71,7 @@ def main() -> None:
         if not file.exists():
             print(f"| {spec} | failed: see {file.parent / 'output.txt'} | | | |")
             continue
-        result = json.loads(file.read_text())
+        result = json.loads(file.read_text("utf-8"))
         cells = " ".join(f"{value:.2f}" for value in result["cells"])
         print(
             f"| {spec} | {result['iterations']} | {result['seconds']:.0f} "
@@ -134,7 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
         "cells": [score.psnr for score in scores],
         "ssim": [score.ssim for score in scores],
     }
-    (arguments.output / name / "result.json").write_text(json.dumps(content))
+    (arguments.output / name / "result.json").write_text(json.dumps(content), "utf-8")
 
 
 def _tell_level_alone() -> None:

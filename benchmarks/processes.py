@@ -38,10 +38,10 @@ def _family(process: int) -> list[int]:
     for member in family:
         for children in PROC.glob(f"{member}/task/*/children"):
             with contextlib.suppress(OSError):
-                family += [int(child) for child in children.read_text().split()]
+                family += [int(child) for child in children.read_text("ascii").split()]
     return family
 
 
 def _fields(process: int) -> list[str]:
     """Of /proc/N/stat, from the third on: the second, the name, may have spaces."""
-    return (PROC / str(process) / "stat").read_text().rpartition(")")[2].split()
+    return (PROC / str(process) / "stat").read_text("utf-8").rpartition(")")[2].split()

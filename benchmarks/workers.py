@@ -37,13 +37,13 @@ def peak_resident() -> int:
 def reset_peak() -> None:
     """Let the peak begin anew; only Linux can."""
     with contextlib.suppress(OSError):
-        (PROC / "clear_refs").write_text("5")
+        (PROC / "clear_refs").write_text("5", "ascii")
 
 
 def _status(field: str) -> int:
     """A size from /proc in bytes, 0 where there is none."""
     with contextlib.suppress(OSError):
-        for line in (PROC / "status").read_text().splitlines():
+        for line in (PROC / "status").read_text("utf-8").splitlines():
             if line.startswith(f"{field}:"):
                 return int(line.split()[1]) * 1024
     return 0

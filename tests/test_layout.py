@@ -90,6 +90,20 @@ def test_tiling_knows_nothing_of_the_package():
     assert "dmsr_cli" not in others_imported(PACKAGE / "tiling.py")
 
 
+@pytest.mark.parametrize("folder", ["tools", "benchmarks"])
+def test_text_files_have_an_encoding(folder):
+    """Else it is that of the system, on Windows cp1252, which has few of the signs of our files."""
+    places = {"read_text": 0, "write_text": 1}
+    for path in sorted((PACKAGE.parent.parent / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                place = places.get(node.func.attr)
+                named = "encoding" in {keyword.arg for keyword in node.keywords}
+                assert place is None or named or len(node.args) > place, (
+                    f"{path.name}, line {node.lineno}: say encoding=..."
+                )
+
+
 def modules_loaded_by(*arguments: str) -> set[str]:
     """Top-level names of what a fresh Python imports while it runs `arguments`."""
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}

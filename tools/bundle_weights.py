@@ -62,7 +62,8 @@ def main(weights: Path, name: str, scores: tuple[Path, ...]) -> None:
         psnr=psnr,
     )
     table = {**(read_weights_table(TABLE) if TABLE.exists() else {}), name: entry}
-    TABLE.write_text(HEADER + "".join(entry_text(table[key]) for key in sorted(table)))
+    entries = "".join(entry_text(table[key]) for key in sorted(table))
+    TABLE.write_text(HEADER + entries, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -158,7 +158,9 @@ def check_installation(root: Path) -> str:
         _output(work, python, *install)
         # The libraries are lent by this environment, but for its .pth files, which name checkouts.
         site = _output(work, python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
-        (Path(site.strip()) / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        lent = sysconfig.get_path("purelib") + "\n"
+        # Before 3.13, Python reads such files in the encoding of the system alone.
+        (Path(site.strip()) / "lent.pth").write_text(lent, encoding="locale")
         shutil.copy(root / "examples" / "cat_noisy.png", work)
         arguments = ("upscale", "cat_noisy.png", "-s", "4", "--json")
         record: dict[str, Any] = json.loads(_output(work, str(scripts / "dmsr"), *arguments))
