@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dmsr_cli.cli.batch import fingerprint
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
@@ -52,3 +54,13 @@ def test_readme_leads_to_every_page() -> None:
 def test_no_page_is_unfinished(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"TODO|FIXME|[A-Z]+_[A-Z]+_?(TABLE|EXTRACTOR|RESTORER)", text)
+
+
+def test_settings_that_count_for_skipping_are_listed() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    found = re.search(r"Settings that count .*?\n\n", text, re.DOTALL)
+    assert found is not None
+    listed = set(re.findall(r"`--([a-z-]+)`", found[0]))
+    compared = {*fingerprint._DEFAULTS, *fingerprint._FILES} - {"provenance"}
+    always = {"scale", "size", "passes", "model", "no-provenance"}
+    assert listed == {name.replace("_", "-") for name in compared} | always
