@@ -20,7 +20,12 @@ SIDE = 256
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("machine", help="what this runs on, in words")
+    parser.add_argument(
+        "machine",
+        metavar="MACHINE",
+        help='what this runs on, in words that the page of models shows: "two cores of a virtual '
+        'machine"',
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
