@@ -80,7 +80,7 @@ def _overview(models: list[tuple[ModelEntry, ModelFacts]]) -> Iterator[str]:
     yield ""
     yield (
         "The last column is the time, and what the process grows by at most, on "
-        f"{' and '.join(sorted(machines))}: `python benchmarks/model_cost.py`."
+        f"{' and '.join(sorted(machines))}: `python benchmarks/model_cost.py MACHINE`."
     )
 
 
