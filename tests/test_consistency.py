@@ -347,7 +347,8 @@ class TestCommandLine:
         (twice,), _ = run("upscale", "part.png", "-s", 5, "--passes", 2, "--json")
         first, _ = twice["model"].split("+")
         (once,), _ = run("upscale", "part.png", "--model", first, "--json")
-        assert twice["consistency"] == pytest.approx(once["consistency"], abs=0.05)
+        # The other model's would be 3 dB off.
+        assert twice["consistency"] == pytest.approx(once["consistency"], abs=0.1)
 
     def test_a_told_kernel_gets_no_verdict(self, photo, run):
         (record,), said = run("upscale", photo, "-s", 2, "--kernel-width", 2, "--json")

@@ -206,7 +206,8 @@ def check_dmsr(words: list[str]) -> None:
             if found is None:
                 break
             command, words = found, words[1:]
-    context = click.Context(command)
+    # A command keeps its help option, which would lack -h ever after without the group's names.
+    context = click.Context(command, help_option_names=cli.context_settings["help_option_names"])
     known = {
         name: parameter
         for parameter in command.get_params(context)
