@@ -161,7 +161,10 @@ def test_codec_and_depth_are_kept(tmp_path, codec, pix_fmt, result):
 
 @pytest.mark.parametrize(("width", "codec"), [(WIDTH, "h264"), (2 * WIDTH, "hevc")])
 def test_pictures_too_narrow_for_an_encoder_get_another(tmp_path, width, codec):
-    path = make_clip(tmp_path / "a.mkv", [av.VideoFrame(width, HEIGHT, "yuv420p")] * 2)
+    picture = av.VideoFrame(width, HEIGHT, "yuv420p")
+    for plane in planes_in(picture):
+        plane[:] = 128  # else it is whatever the memory held
+    path = make_clip(tmp_path / "a.mkv", [picture] * 2)
     with open_video(path) as reader:
         reader.codec = "hevc"
         write_video(reader, reader.frames(), tmp_path / "b.mkv")
