@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
+import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
@@ -170,6 +172,28 @@ def test_pictures_too_narrow_for_an_encoder_get_another(tmp_path, width, codec):
         write_video(reader, reader.frames(), tmp_path / "b.mkv")
     with av.open(str(tmp_path / "b.mkv")) as container:
         assert container.streams.video[0].codec_context.codec.canonical_name == codec
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "b.ts"])
+def test_the_times_of_a_short_hevc_clip_owe_nothing_to_what_the_memory_held(tmp_path, name, count):
+    picture = av.VideoFrame(2 * WIDTH, HEIGHT, "yuv420p")
+    for plane in planes_in(picture):
+        plane[:] = 128
+    path = make_clip(tmp_path / "a.mkv", [picture] * count)
+    target = tmp_path / name
+    script = (
+        "import sys; from dmsr_cli.video import open_video, write_video\n"
+        "with open_video(sys.argv[1]) as reader:\n"
+        "    reader.codec = 'hevc'\n"
+        "    write_video(reader, reader.frames(), sys.argv[2])\n"
+    )
+    # GNU's C library then fills what is allocated; x265 would decode such clips after showing them.
+    environment = os.environ | {"MALLOC_PERTURB_": "1"}
+    subprocess.run([sys.executable, "-c", script, path, target], check=True, env=environment)
+    times = [float(picture.time) for picture in decode(target)]
+    assert len(times) == count
+    assert np.allclose(np.diff(times), 1 / 25, atol=6e-4)
 
 
 def test_ten_bits_are_told_where_they_are_lost(tmp_path):

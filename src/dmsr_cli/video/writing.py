@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _LARGEST_ROUNDING = Fraction(1, 4)
 """Ticks of a clock by which even frames may miss it; more, and they were not even."""
+_X265_DELAY = 2
+"""Frames that come to x265 before it knows by how much decoding runs ahead of showing."""
 
 
 def write_video(
@@ -144,6 +146,7 @@ class _Output:
         begin = first.time if first.index > 0 else None
         self._shift = reader.start if begin is None else begin
         """Time by the source's clock that is 0 by the new one."""
+        self._frames = 0
         self._ticks = -1
         self._offset = Fraction(0)
         self._is_uneven = False
@@ -193,12 +196,19 @@ class _Output:
             picture.pts = self._tick_of(frame.time - self._shift)
             picture.time_base = self._encoding.clock
             self._container.mux(self._stream.encode(picture))
+            self._frames += 1
             self._companions.copy_until(frame.time + frame.duration)
 
     def finish(self, last: VideoFrame) -> None:
         """Encode what is waiting, copy what is left, and close the file."""
         with _naming_errors(self._target):
-            self._container.mux(self._stream.encode(None))
+            packets = self._stream.encode(None)
+            if self._encoding.codec == "hevc" and self._frames <= _X265_DELAY:
+                # Else x265 takes what the memory held for that time, which few muxers take. So few
+                # frames are decoded in the order in which they are shown.
+                for packet in packets:
+                    packet.dts = packet.pts
+            self._container.mux(packets)
             self._companions.copy_rest(None if last.is_last else last.time + last.duration)
             self._container.close()
 
