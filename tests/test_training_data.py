@@ -202,6 +202,23 @@ class TestBatch:
         expected = share + (1 - share) * by_chance
         assert abs(float(is_sharp.float().mean()) - expected) < 0.06
 
+    def test_the_most_detailed_of_some_places_is_taken(self) -> None:
+        """Of pictures that differ in detail alone, the best of 3 places is in a better one."""
+        flat, coarse = np.full((90, 90, 3), 128, np.uint8), random_picture(90, 90) // 8
+        pictures = (flat, coarse, random_picture(90, 90))
+        shares = []
+        for choices in (1, 3):
+            settings = {"batch": 400, "patch": 4, "told_kernels": 0.0, "choices": choices}
+            hr = source_of(*pictures, **settings).batch(1).hr
+            assert hr.shape == (400, 3, 8, 8)
+            spread = hr.flatten(1).std(dim=1)
+            shares.append(
+                [float((spread < 0.01).float().mean()), float((spread > 0.1).float().mean())]
+            )
+        plain, chosen = shares
+        assert plain == pytest.approx([1 / 3, 1 / 3], abs=0.08)
+        assert chosen == pytest.approx([(1 / 3) ** 3, 1 - (2 / 3) ** 3], abs=0.08)
+
     @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 0.25), (1.0, 1)])
     def test_so_many_are_told_another_kernel(self, share: float, expected: float) -> None:
         settings = {"batch": 400, "patch": 2, "told_kernels": share}

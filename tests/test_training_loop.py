@@ -133,6 +133,9 @@ class TestRun:
         assert train(budget, [pictures], output, resume=True, **arguments).finished
 
 
+EXTRACTOR_LOSSES = ("degradation_weight", "consistency_weight", "kernel_consistency_weight")
+
+
 class TestRefusals:
     def test_folder_that_holds_a_run(self, pictures: Path, tmp_path: Path) -> None:
         output = tmp_path / "run"
@@ -148,6 +151,11 @@ class TestRefusals:
         [
             ({"iterations": None}, {}, "give --minutes or --iterations"),
             ({"precision": "fp8"}, {}, "precision must be auto"),
+            (
+                {"frozen_extractor": True, **dict.fromkeys(EXTRACTOR_LOSSES, 0.0)},
+                {},
+                "give its weights by --init-from",
+            ),
         ],
     )
     def test_settings(

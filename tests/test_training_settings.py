@@ -76,6 +76,8 @@ class TestRead:
             ("[training]\nbatch = true", "[training]: batch must be of type int"),
             ("[training]\nblur_free = 2", "[training]: blur_free must be from 0 to 1"),
             ("[training]\nreconstruction_error = 'l2'", "must be l1 or rmse, not 'l2'"),
+            ("[training]\nchoices = 0", "[training]: choices must be greater than 0"),
+            ("[training]\nfrozen_extractor = true", "leaves nothing to learn for degradation"),
             ("[training]\nbatch = 0", "[training]: batch must be greater than 0"),
             ("[training]\nlearning_rate = nan", "[training]: learning_rate must be finite"),
             ("[training]\nschedule = 0.5", "[training]: schedule must be"),

@@ -186,6 +186,18 @@ class TestStepper:
                 stepper.average.get_parameter(name), expected.get_parameter(name)
             )
 
+    @pytest.mark.parametrize("optimizer", ["adam", "muon"])
+    def test_a_frozen_extractor_stays_as_it_is(self, pictures: Path, optimizer: str) -> None:
+        off = dict.fromkeys(TestTerms.WEIGHTS[1:], 0.0)
+        recipe = tiny_recipe(frozen_extractor=True, optimizer=optimizer, **off)
+        stepper, start = self.make(recipe), self.make(recipe).model
+        for iteration in (1, 2):
+            stepper(batch_of(pictures, recipe, iteration), iteration, 1e-3)
+        for name, old in start.named_parameters():
+            for model in (stepper.model, stepper.average):
+                kept = torch.equal(model.get_parameter(name), old)
+                assert kept == name.startswith("extractor."), name
+
     def test_only_the_leading_process_averages(self, pictures: Path) -> None:
         recipe = tiny_recipe()
         stepper, start = self.make(recipe, rank=1), self.make(recipe).model

@@ -62,7 +62,7 @@ def dry_run(
 
     Takes what `train` takes, and raises what it raises before its first checkpoint.
     """
-    check_request(recipe, output, resume)
+    check_request(recipe, output, resume, init_from)
     device = device or torch.device("cpu")
     precision = choose_precision(recipe.training.precision, device, training=True)
     source = load_patch_source(data, recipe, device)

@@ -84,7 +84,7 @@ def train(
     """
     settings = recipe.training
     called = time.monotonic()
-    check_request(recipe, output, resume)
+    check_request(recipe, output, resume, init_from)
     checkpoint_path = output / CHECKPOINT
     weights_path = output / f"dmsr-x{recipe.model.scale}.safetensors"
 
@@ -157,13 +157,17 @@ def train(
     return TrainingResult(weights_path, iteration, psnr, finished, interrupted)
 
 
-def check_request(recipe: Recipe, output: Path, resume: bool) -> None:
+def check_request(recipe: Recipe, output: Path, resume: bool, init_from: Path | None) -> None:
     """Raise SettingsError for what contradicts itself, before anything is loaded or written."""
     if (recipe.training.minutes is None) == (recipe.training.iterations is None):
         raise SettingsError("training needs a budget: give --minutes or --iterations")
     if (output / CHECKPOINT).exists() and not resume:
         raise SettingsError(
             f"{display_name(output)} holds a run already: add --resume, or use another folder"
+        )
+    if recipe.training.frozen_extractor and not (init_from or (output / CHECKPOINT).exists()):
+        raise SettingsError(
+            "frozen_extractor needs an extractor that was trained: give its weights by --init-from"
         )
 
 

@@ -26,6 +26,9 @@ class TrainingSettings:
     """Patches for each step."""
     patch: int = 48
     """Side of a patch in LR pixels."""
+    choices: int = 1
+    """Random places that are compared for each patch; the one with the most detail is taken. A
+    third of most photographs is sky and blurred background, from which little is learned."""
     optimizer: str = "adam"
     """adam, or muon: Muon for the convolutions of extractor and body, Adam for the rest."""
     learning_rate: float = 1e-4
@@ -65,6 +68,9 @@ class TrainingSettings:
     a patch is as clean as many pictures are."""
     eight_bit: float = 0.5
     """Share of LR patches that are clipped and rounded to 8 bits, as pictures in files are."""
+    frozen_extractor: bool = False
+    """Leave the extractor as it is, so that its estimates stay what they were while the restorer
+    goes on learning. Only with `--init-from`; equations 7 and 8 must have the weight 0."""
     told_kernels: float = 0.25
     """Share of patches that are told another kernel than their own, so that the network listens
     (model/steering.py); 0 for the paper's training."""
@@ -86,7 +92,10 @@ class TrainingSettings:
                 raise SettingsError(f"{name} must be finite, not {value}")
         if self.minutes is not None and self.iterations is not None:
             raise SettingsError("give minutes or iterations, not both")
-        for name in ("minutes", "iterations", "batch", "patch", "learning_rate", "validate_every"):
+        for name in (
+            *("minutes", "iterations", "batch", "patch", "choices"),
+            *("learning_rate", "validate_every"),
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingsError(f"{name} must be greater than 0, not {value}")
@@ -106,6 +115,13 @@ class TrainingSettings:
         if self.reconstruction_error not in ("l1", "rmse"):
             raise SettingsError(
                 f"reconstruction_error must be l1 or rmse, not {self.reconstruction_error!r}"
+            )
+        if self.frozen_extractor and any(
+            (self.degradation_weight, self.consistency_weight, self.kernel_consistency_weight)
+        ):
+            raise SettingsError(
+                "frozen_extractor leaves nothing to learn for degradation_weight, "
+                "consistency_weight and kernel_consistency_weight: set them to 0"
             )
         if self.validation_crop < 32:
             raise SettingsError(f"validation_crop must be at least 32, not {self.validation_crop}")

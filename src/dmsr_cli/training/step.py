@@ -44,6 +44,7 @@ class Stepper:
         self.settings = settings
         self.world = world
         self.model = move(model, device)
+        self.model.extractor.requires_grad_(not settings.frozen_extractor)
         self.average = move(DMSR(model.config), device)
         self.average.load_state_dict(self.model.state_dict())
         self.parts = _Parts.of(self.model)
@@ -173,7 +174,8 @@ class _Parts(NamedTuple):
         deblur = [*restorer.deblur.meta.parameters(), *restorer.output.parameters()]
         slow = {id(parameter) for parameter in deblur}
         body = [parameter for parameter in restorer.parameters() if id(parameter) not in slow]
-        return cls(list(model.extractor.parameters()), body, deblur)
+        extractor = [one for one in model.extractor.parameters() if one.requires_grad]
+        return cls(extractor, body, deblur)
 
 
 def _optimizer(parts: _Parts, settings: TrainingSettings) -> torch.optim.Optimizer | MuonAndAdam:
