@@ -1,4 +1,4 @@
-"""The paper's tables 2 and 3 again, at a small budget: which losses and modules earn their place.
+"""The paper's tables 2 to 4 again, at a small budget: which losses and modules earn their place.
 
     python benchmarks/ablations.py --data photos --val holdout --test Set5 -o runs \\
         --iterations 2000 --seeds 0 1 2
@@ -29,6 +29,8 @@ WITHOUT_DC = "consistency_weight=0,kernel_consistency_weight=0"
 class Table(NamedTuple):
     """One table of the paper."""
 
+    number: int
+    """Of the table in the paper."""
     name: str
     scale: int
     cell: int
@@ -40,7 +42,7 @@ class Table(NamedTuple):
 
 TABLES = (
     Table(
-        *("losses of the extractor (the paper's table 2)", 4, 4, "[1.3, 50]"),
+        *(2, "losses of the extractor", 4, 4, "[1.3, 50]"),
         {
             "none": ("no DR, no DC loss", f"degradation_weight=0,{WITHOUT_DC}"),
             "dr": ("DR", WITHOUT_DC),
@@ -49,12 +51,20 @@ TABLES = (
         },
     ),
     Table(
-        *("modules (the paper's table 3)", 2, 2, "[2.6, 15]"),
+        *(3, "modules", 2, 2, "[2.6, 15]"),
         {
             "level": ("MNM with a level, no MBM", "part=noise-level,part=no-deblur"),
             "level-deblur": ("MNM with a level, MBM", "part=noise-level"),
             "map": ("MNM with a map, no MBM", "part=no-deblur"),
             "all": ("MNM with a map, MBM", ""),
+        },
+    ),
+    Table(
+        *(4, "number of meta-deblur modules", 3, 4, "[1.3, 50]"),
+        {
+            "three": ("3 MBM", "part=three-deblurs"),
+            "two": ("2 MBM", "part=two-deblurs"),
+            "all": ("1 MBM", ""),
         },
     ),
 )
@@ -69,9 +79,13 @@ def main() -> None:
     parser.add_argument("--recipe", default="lite")
     parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    numbers = [table.number for table in TABLES]
+    parser.add_argument("--tables", type=int, nargs="+", choices=numbers, default=numbers)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     for table in TABLES:
+        if table.number not in arguments.tables:
+            continue
         folder = arguments.output / f"x{table.scale}"
         _train(table, folder, arguments)
         _print(table, folder, arguments.seeds)
@@ -94,7 +108,7 @@ def _train(table: Table, folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def _print(table: Table, folder: Path, seeds: list[int]) -> None:
-    print(f"\n{table.name}, x{table.scale}, {len(seeds)} seeds\n")
+    print(f"\nThe paper's table {table.number}: {table.name}, x{table.scale}, {len(seeds)} seeds\n")
     print(f"| | mean of the noisy cells | PSNR at {table.degradation} | SSIM there | to the last |")
     print("|---|---|---|---|---|")
     results = {

@@ -6,7 +6,8 @@
 Each run has a name and any number of `setting=value` (JSON, with ; for ,), or
 `model.setting=value`; all else is the recipe. `part=` puts a lesser part into the network:
 `noise-level` tells the meta-denoise module one level for each colour in place of a noise map,
-`no-deblur` leaves the meta-deblur module out. Runs whose folder holds a result are not repeated.
+`no-deblur` leaves the meta-deblur module out, `two-deblurs` and `three-deblurs` put more of them in
+a row. Runs whose folder holds a result are not repeated.
 One thread for each run, so that as many as there are cores go side by side (`--jobs`) and none
 waits for another. A run's budget is its iterations; `iterations=N` makes up for a change that
 alters the cost of a step: the seconds in the table are CPU seconds of the process, which other
@@ -16,6 +17,7 @@ work on the machine hardly changes.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -26,10 +28,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dmsr_cli.config import DMSRConfig
 from dmsr_cli.training.settings import read_recipe, with_changes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from dmsr_cli.pipeline import Model
 
 NOISE_LEVELS = (15.0, 50.0)
 
@@ -84,7 +89,6 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from dmsr_cli.evaluation import evaluate
-    from dmsr_cli.pipeline import load_model
     from dmsr_cli.training.loop import train
 
     torch.set_num_threads(1)
@@ -123,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
     seconds = time.process_time() - start
     scores = evaluate(
         Path(arguments.test),
-        load_model(str(result.weights), device="cpu"),
+        _trained(recipe.model, result.weights),
         noise_levels=NOISE_LEVELS,
         lr_kinds=["float"],
     )
@@ -135,6 +139,19 @@ def run(arguments: argparse.Namespace) -> None:
         "ssim": [score.ssim for score in scores],
     }
     (arguments.output / name / "result.json").write_text(json.dumps(content), "utf-8")
+
+
+def _trained(config: DMSRConfig, weights: Path) -> Model:
+    """The network of this process with these weights: `load_model` would refuse other modules."""
+    import torch
+    from safetensors.torch import load_file
+
+    from dmsr_cli.model import DMSR
+    from dmsr_cli.pipeline import Model
+
+    network = DMSR(config)
+    network.load_state_dict(load_file(weights))
+    return Model(network.eval(), weights.stem, torch.device("cpu"), torch.float32)
 
 
 def _tell_level_alone() -> None:
@@ -157,9 +174,43 @@ def _leave_deblur_out() -> None:
     MetaDeblur.forward = lambda self, image, kernel: image.float()  # type: ignore[method-assign]
 
 
+def _deblur_repeatedly(count: int) -> None:
+    """The picture passes several meta-deblur modules, each with weights of its own."""
+    from torch import nn
+
+    from dmsr_cli.model.meta_deblur import MetaDeblur
+    from dmsr_cli.model.restorer import Restorer
+
+    class Chain(nn.Module):
+        def __init__(self, config: DMSRConfig) -> None:
+            super().__init__()
+            self.links = nn.ModuleList(MetaDeblur(config) for _ in range(count))
+
+        @property
+        def meta(self) -> nn.ModuleList:
+            """The meta convs, which learn slowly."""
+            return nn.ModuleList(link.get_submodule("meta") for link in self.links)
+
+        def forward(self, image: Tensor, kernel: Tensor) -> Tensor:
+            for link in self.links:
+                image = link(image, kernel)
+            return image
+
+    start = Restorer.__init__
+
+    def start_with_chain(self: Restorer, config: DMSRConfig) -> None:
+        start(self, config)
+        self.deblur = Chain(config)  # type: ignore[assignment] # called as one module is
+        self.render_radius *= count  # at least as far as all of them see
+
+    Restorer.__init__ = start_with_chain  # type: ignore[method-assign] # as above
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "noise-level": _tell_level_alone,
     "no-deblur": _leave_deblur_out,
+    "two-deblurs": functools.partial(_deblur_repeatedly, 2),
+    "three-deblurs": functools.partial(_deblur_repeatedly, 3),
 }
 
 if __name__ == "__main__":
