@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -15,12 +16,15 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import dmsr_cli
 from dmsr_cli.evaluation import evaluate
+from dmsr_cli.training.settings import recipe_text
 from dmsr_cli.weights import save_weights
 from pictures import noise
 from tiny_weights import tiny_model
+from training_runs import make_pictures, tiny_recipe
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -326,3 +330,23 @@ def test_confidence_is_fitted(tmp_path: Path, weights: Path) -> None:
         assert all(one.low <= one.high for one in values.values())
     totals = [line for line in done.stdout.splitlines() if line.startswith("| 20 |")]
     assert len(totals) == 2
+
+
+def test_paired_runs_put_other_parts_into_the_network(tmp_path: Path) -> None:
+    pictures, recipe = make_pictures(tmp_path / "pictures"), tmp_path / "tiny.toml"
+    recipe.write_text(recipe_text(tiny_recipe()), encoding="utf-8")
+    parts = {"whole": "", "level": "noise-level", "none": "no-deblur", "two": "two-deblurs"}
+    done = benchmark(
+        *("paired_runs.py", "--data", pictures, "--val", pictures, "--test", pictures),
+        *("-s", 2, "-o", tmp_path / "runs", "--recipe", recipe, "--iterations", 3, "--jobs", 2),
+        *(f"{name}:part={part}" if part else name for name, part in parts.items()),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(cells_of(done.stdout)) == len(parts)
+    assert "failed" not in done.stdout
+    results = [(tmp_path / "runs" / name / "result.json").read_text("utf-8") for name in parts]
+    cells = [tuple(json.loads(result)["cells"]) for result in results]
+    assert len(set(cells)) == len(parts)
+    tensors = load_file(tmp_path / "runs" / "two" / "run" / "dmsr-x2.safetensors")
+    metas = [tensors[f"restorer.deblur.links.{link}.meta.weight"] for link in (0, 1)]
+    assert not torch.equal(*metas)
