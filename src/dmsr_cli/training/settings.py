@@ -27,8 +27,8 @@ class TrainingSettings:
     patch: int = 48
     """Side of a patch in LR pixels."""
     choices: int = 1
-    """Random places that are compared for each patch; the one with the most detail is taken. A
-    third of most photographs is sky and blurred background, from which little is learned."""
+    """Random places that are compared for each patch; the one with the most detail is taken.
+    More than 1 favours blurred pictures over sharp ones (docs/experiments.md)."""
     optimizer: str = "adam"
     """adam, or muon: Muon for the convolutions of extractor and body, Adam for the rest."""
     learning_rate: float = 1e-4
